@@ -1,0 +1,189 @@
+"""A dbt command line: where dbt is in it, what it runs, and the same command with events on its standard output.
+
+dbt is given ``--log-format json --log-level debug`` as group options, just before its subcommand: that place is valid for every version,
+for Fusion, and behind launchers such as ``uv run``. What the user said about output is taken out and only steers what is forwarded to
+the console.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from ledger_watcher.errors import ConfigError
+
+CAPTURE_FLAGS = ("--log-format", "json", "--log-level", "debug")
+
+BUILDING = frozenset(
+    {"build", "clone", "compile", "list", "ls", "parse", "retry", "run", "run-operation", "seed", "show", "snapshot", "source", "test"}
+)
+"""Subcommands that write artifacts about this run, so that they get a target folder of their own."""
+
+SUBCOMMANDS = BUILDING | {"clean", "debug", "deps", "docs", "format", "lint", "sl"}
+
+_PROGRAMS = frozenset({"dbt", "dbt.exe", "dbtf", "dbt.cli.main"})
+_LAUNCHERS = re.compile(r"^(?:conda|env|hatch|mamba|micromamba|nice|pdm|pipenv|pixi|poetry|python[\d.]*|rye|uvx?)$")
+
+# Options of dbt 1.8 to 1.12 and Fusion that take a value (click's own list, and `dbt build --help` of Fusion): without them the value in
+# `dbt --target test build` would be taken for the subcommand.
+_VALUED = frozenset(
+    """
+    --add-package --args --compute --defer-state --event-time-end --event-time-start --exclude --exclude-resource-type
+    --exclude-resource-types --host --indirect-selection --inline --inline-direct --invocation-id --limit --log-file-max-bytes --log-format
+    --log-format-file --log-level --log-level-file --log-path --maximum-seed-size-mib --model --models --otel-file-name
+    --otel-parquet-file-name --output --output-keys --packages-install-path --parent-span-id --partial-parse-file-path --port
+    --printer-width --profile --profiles-dir --project-dir --record-timing-info --resource-type --resource-types --run-cache-mode --sample
+    --select --selector --source --sqlparse --state --static-analysis --target --target-path --threads --vars --warn-error-options
+    -m -o -r -s -t
+    """.split()  # noqa: SIM905 - a line each would fill a page
+)
+_OUTPUT_VALUED = frozenset({"--log-format", "--log-level"})
+_OUTPUT_FLAGS = frozenset({"--debug", "--no-debug", "-d", "--quiet", "--no-quiet", "-q", "--use-colors", "--no-use-colors"})
+_CLUSTER = re.compile(r"^-[dfhqvx]{2,}$")
+_OUTPUT_VARIABLES = ("LOG_FORMAT", "LOG_LEVEL", "DEBUG", "QUIET", "USE_COLORS")
+_TRUE = frozenset({"1", "t", "true", "y", "yes", "on"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What the user wanted to see on the console."""
+
+    level: str = "info"
+    json: bool = False
+    colors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DbtCommand:
+    """A parsed command line. ``program`` and ``command`` are the places of dbt and of its subcommand in ``argv``."""
+
+    argv: tuple[str, ...]
+    program: int
+    command: int
+
+    @classmethod
+    def parse(cls, argv: tuple[str, ...]) -> DbtCommand:
+        """Find dbt and its subcommand.
+
+        :raises ConfigError: there is none, or it is not one of dbt's.
+        """
+        if not argv:
+            raise ConfigError("There is no command to run; give dbt's, such as: dbt build --select my_model.")
+        program = _program(argv)
+        place = next((i for i, token, _ in _tokens(argv, program + 1) if not token.startswith("-")), None)
+        if place is None:
+            raise ConfigError(f"`{_shown(argv)}` has no dbt command; write for example: {_shown(argv[: program + 1])} build.")
+        if argv[place] not in SUBCOMMANDS:
+            known = ", ".join(sorted(BUILDING))
+            raise ConfigError(f"`{_shown(argv)}`: {argv[place]!r} is not a dbt command that can be captured (these are: {known}).")
+        return cls(argv, program, place)
+
+    @property
+    def subcommand(self) -> str:
+        """``build``, ``run``, ``test``, ..."""
+        return self.argv[self.command]
+
+    @property
+    def dbt_args(self) -> list[str]:
+        """What dbt itself is given: for dbtRunner."""
+        return list(self.argv[self.program + 1 :])
+
+    def option(self, name: str) -> str | None:
+        """The value of an option, the last one if it is given twice."""
+        value = None
+        for i, token, inline in _tokens(self.argv, self.program + 1):
+            if token == name:
+                value = inline if inline is not None else (self.argv[i + 1] if i + 1 < len(self.argv) else None)
+        return value
+
+    def output(self, env: Mapping[str, str]) -> Output:
+        """What the user asked for by flags, else by dbt's environment variables."""
+        said = {name: _variable(env, name) for name in _OUTPUT_VARIABLES}
+        for _, token, value in self._output_tokens():
+            name, on = token.removeprefix("--").replace("-", "_").upper(), "true"
+            if name.startswith("NO_"):
+                name, on = name[3:], "false"
+            said[{"_D": "DEBUG", "_Q": "QUIET"}.get(name, name)] = on if value is None else value
+        level = (said["LOG_LEVEL"] or "info").lower()
+        if _on(said["DEBUG"]):
+            level = "debug"
+        if _on(said["QUIET"]) and level != "none":
+            level = "error"
+        return Output(level=level, json=said["LOG_FORMAT"] == "json", colors=_on(said["USE_COLORS"]))
+
+    def capturing(self) -> tuple[str, ...]:
+        """The command with events on standard output."""
+        dropped = {i for i, _, _ in self._output_tokens()}
+        dropped |= {i + 1 for i, token, value in self._output_tokens() if token in _OUTPUT_VALUED and "=" not in self.argv[i]}
+        clusters = {i for i, token, _ in _tokens(self.argv, self.program + 1) if _CLUSTER.match(token)}
+        kept = [(i, _without_output(token) if i in clusters else token) for i, token in enumerate(self.argv) if i not in dropped]
+        before = [token for i, token in kept if i < self.command and (token or i not in clusters)]
+        return (*before, *CAPTURE_FLAGS, *(token for i, token in kept if i >= self.command and (token or i not in clusters)))
+
+    def redacted(self) -> tuple[str, ...]:
+        """The command as it may be recorded: values of ``--vars`` and ``--args`` are left out, they may be secrets."""
+        shown = list(self.argv)
+        for i, token, inline in _tokens(self.argv, self.program + 1):
+            if token in ("--vars", "--args"):
+                if inline is not None:
+                    shown[i] = f"{token}=***"
+                elif i + 1 < len(shown):
+                    shown[i + 1] = "***"
+        return tuple(shown)
+
+    def _output_tokens(self) -> Iterator[tuple[int, str, str | None]]:
+        for i, token, inline in _tokens(self.argv, self.program + 1):
+            if token in _OUTPUT_FLAGS:
+                yield i, token, None
+            elif token in _OUTPUT_VALUED:
+                value = inline if inline is not None else (self.argv[i + 1] if i + 1 < len(self.argv) else "")
+                yield i, token, value
+            elif _CLUSTER.match(token):
+                yield from ((-1, f"-{letter}", None) for letter in token[1:] if letter in "dq")
+
+
+def without_output_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """``env`` for a captured dbt: nothing in it, nor ``flags`` in dbt_project.yml (an environment variable beats those), hides events."""
+    names = {f"{prefix}{name}" for name in _OUTPUT_VARIABLES for prefix in ("DBT_", "DBT_ENGINE_")}
+    kept = {name: value for name, value in env.items() if name not in names}
+    # The flag --log-format json would turn dbt's own log file to JSON, too, unless its format is said. Colours are turned off by their
+    # variable, since Fusion answers the flag with a warning.
+    return {"DBT_LOG_FORMAT_FILE": _variable(env, "LOG_FORMAT") or "default", **kept, "DBT_QUIET": "false", "DBT_USE_COLORS": "false"}
+
+
+def _program(argv: tuple[str, ...]) -> int:
+    if PurePath(argv[0]).name in _PROGRAMS or not _LAUNCHERS.match(PurePath(argv[0]).name):
+        return 0
+    return next((i for i, token in enumerate(argv) if PurePath(token).name in _PROGRAMS), 0)
+
+
+def _tokens(argv: tuple[str, ...], start: int) -> Iterator[tuple[int, str, str | None]]:
+    """Options (``--name`` with the value of ``--name=value``) and bare words; the values of options are passed over."""
+    i = start
+    while i < len(argv):
+        token, sign, value = argv[i].partition("=")
+        if argv[i] == "--":
+            return
+        is_option = token.startswith("--") and sign
+        yield i, token if is_option else argv[i], value if is_option else None
+        i += 2 if argv[i] in _VALUED else 1
+
+
+def _without_output(token: str) -> str:
+    """A cluster of short flags such as ``-qx`` without those about output: ``-x`` remains, or nothing."""
+    rest = token.replace("d", "").replace("q", "")
+    return rest if len(rest) > 1 else ""
+
+
+def _variable(env: Mapping[str, str], name: str) -> str | None:
+    return env.get(f"DBT_ENGINE_{name}") or env.get(f"DBT_{name}")  # dbt 1.11+ prefers the longer name
+
+
+def _on(value: str | None) -> bool:
+    return value is not None and value.lower() in _TRUE
+
+
+def _shown(argv: tuple[str, ...]) -> str:
+    return " ".join(argv)

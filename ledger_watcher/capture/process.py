@@ -1,0 +1,188 @@
+"""dbt as a process of its own: any executable, core or Fusion, of any environment."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import IO, Any
+
+from ledger_watcher import codec
+from ledger_watcher.capture.compat import plain
+from ledger_watcher.capture.console import Console
+from ledger_watcher.capture.events import wanted_line
+from ledger_watcher.capture.runner import Escalation, Launch, Sink
+from ledger_watcher.errors import ConfigError
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_BUFFER = 1 << 16
+_TAIL_LINES, _TAIL_WIDTH = 20, 2000
+_DRAIN = 5.0
+"""Seconds without a line after which a pipe is given up that a process left over by dbt holds open."""
+
+
+class DbtProcess:
+    """One dbt process. Its events go to ``sink``, what a person would see to ``console``. See :class:`~.runner.Runner`.
+
+    It has a session of its own, so that a terminal's Ctrl-C does not reach it besides ours, and it gets SIGINT when the thread that
+    called :meth:`run` dies, however that happens (Linux): no orphan goes on working on the warehouse.
+
+    :param grace: seconds from SIGINT to SIGTERM, and from SIGTERM to SIGKILL.
+    """
+
+    def __init__(self, launch: Launch, *, sink: Sink, console: Console, grace: float) -> None:
+        self.interrupted = False
+        self.raised: BaseException | None = None
+        self.problems: list[str] = []
+        self._launch = launch
+        self._sink = sink
+        self._console = console
+        steps = (self._interrupt, lambda: self._kill_group(signal.SIGTERM), lambda: self._kill_group(signal.SIGKILL))
+        self._escalation = Escalation(steps, grace)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._given_up = False
+        self._lines = 0
+        self._lost = 0
+
+    @property
+    def error(self) -> str | None:
+        """The last lines that were no events: a usage error, a traceback."""
+        return "\n".join(self._tail).strip() or None
+
+    def run(self) -> int:
+        """See :meth:`~.runner.Runner.run`.
+
+        :raises ConfigError: the executable cannot be started.
+        """
+        process = self._start()
+        readers = [self._reader(process.stdout, self._on_stdout), self._reader(process.stderr, self._on_text)]
+        self._process = process
+        self._escalation.start()
+        returncode = self._wait(process)
+        self._escalation.ended()
+        self._drain(readers)
+        if self._lost:
+            self.problems.append(f"{self._lost} lines of dbt's output could not be taken")
+        return 128 - returncode if returncode < 0 else returncode
+
+    def interrupt(self) -> None:
+        """See :meth:`~.runner.Runner.interrupt`: SIGINT once, to dbt alone; SIGTERM, then SIGKILL to its process group if it stays.
+
+        To dbt alone, since launchers such as ``uv run`` pass the signal on: dbt would get it twice and stop cancelling its queries.
+        """
+        self.interrupted = True
+        self._escalation.ask()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                self._launch.argv,
+                env=self._launch.env,
+                cwd=self._launch.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=_BUFFER,
+                start_new_session=True,
+                preexec_fn=_before_exec(),  # noqa: PLW1509 - all that it calls is loaded beforehand
+            )
+        except OSError as error:
+            raise ConfigError(f"{self._launch.argv[0]} could not be started in {self._launch.cwd}: {error}.") from error
+
+    def _interrupt(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+
+    def _kill_group(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # noqa: PERF203 - not a loop over data
+                self.interrupt()
+            except BaseException as error:  # noqa: BLE001 - a timeout of the caller's: dbt must end before it is passed on
+                self.raised = self.raised or error
+                self.interrupt()
+
+    # Output ---------------------------------------------------------------------------------------------------------
+
+    def _reader(self, pipe: IO[bytes] | None, take: Callable[[bytes], None]) -> threading.Thread:
+        assert pipe is not None  # noqa: S101 - both are pipes
+        thread = threading.Thread(target=self._read, args=(pipe, take), name="dbt-output", daemon=True)
+        thread.start()
+        return thread
+
+    def _read(self, pipe: IO[bytes], take: Callable[[bytes], None]) -> None:
+        with pipe:
+            for raw in pipe:  # lines of any length: one of 112 KB was seen
+                if self._given_up:
+                    return
+                self._lines += 1
+                try:
+                    take(raw)
+                except Exception:  # noqa: BLE001 - the reading must go on, or dbt blocks on a full pipe
+                    self._lost += 1
+
+    def _drain(self, readers: list[threading.Thread]) -> None:
+        for reader in readers:
+            seen = -1
+            while reader.is_alive() and seen != self._lines:
+                seen = self._lines
+                reader.join(_DRAIN)
+        if any(reader.is_alive() for reader in readers):
+            self._given_up = True  # its thread stays blocked in the read; closing the pipe under it would block, too
+            self.problems.append("dbt ended, but a process that it started still holds its output open: what comes after is not taken")
+
+    def _on_stdout(self, raw: bytes) -> None:
+        wanted, shown = wanted_line(raw), self._console.wants(raw)
+        if not (wanted or shown):
+            return
+        event = _event(raw)
+        if event is None:
+            self._on_text(raw)
+            return
+        if wanted:
+            self._sink(event)
+        if shown:
+            self._console.event(event, raw)
+
+    def _on_text(self, raw: bytes) -> None:
+        self._console.text(raw)
+        self._tail.append(plain(raw.decode("utf-8", "replace")).rstrip()[:_TAIL_WIDTH])
+
+
+def _event(raw: bytes) -> Mapping[str, Any] | None:
+    if not raw.startswith(b"{"):
+        return None
+    try:
+        found = codec.loads(raw)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "info" in found else None
+
+
+def _before_exec() -> Callable[[], None]:
+    """What the child does before it becomes dbt. libc is loaded here, in the parent: loading after a fork can deadlock."""
+    libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+    parent = os.getpid()
+
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore SIGINT, and dbt would inherit that
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        if libc is not None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+            if os.getppid() != parent:  # it died in between, and no signal will come
+                os._exit(1)
+
+    return prepare

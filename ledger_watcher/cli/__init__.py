@@ -1,0 +1,22 @@
+"""The command line: ``ledger-watcher run | ls | show | ...``. Exit codes are dbt's, and 3 for an error of this project."""
+
+from __future__ import annotations
+
+import click
+
+from ledger_watcher import __version__
+from ledger_watcher.cli.ls import ls
+from ledger_watcher.cli.run import run
+from ledger_watcher.cli.show import show
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ledger-watcher")
+def main() -> None:
+    """Run dbt once, and keep what happened to every node in an append-only ledger that people and tools can read."""
+
+
+# One line per command; each lives in a module of its own.
+main.add_command(run)
+main.add_command(ls)
+main.add_command(show)

@@ -1,0 +1,101 @@
+"""``ledger-watcher run``: run dbt and keep what happens in a ledger."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import click
+
+from ledger_watcher import codec
+from ledger_watcher.capture import Capture, CaptureRequest, Checked
+from ledger_watcher.cli._common import LedgerCommand, parse_storage_options, say_note
+from ledger_watcher.ledger import RunKey
+from ledger_watcher.records import utcnow
+from ledger_watcher.storage import open_store
+
+_NO_EXIT_CODE = 1
+
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _time(text: str) -> datetime:
+    """An RFC 3339 time; click turns the ValueError into a usage error."""
+    return codec.time_of(text).astimezone(timezone.utc)
+
+
+def _option(*names: str, **attrs: Any) -> Callable[[_F], _F]:
+    """An option that is also read from ``LEDGER_WATCHER_<NAME>``."""
+    variable = names[0].removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=f"LEDGER_WATCHER_{variable}", show_envvar=True, **attrs)
+
+
+@click.command(cls=LedgerCommand, name="run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@_option("--ledger", required=True, metavar="URI", help="The ledger's root: a folder, or a URI such as s3://bucket/prefix.")
+@_option("--dag-id", metavar="ID", help="The DAG, or any name. Default: the dbt project's name.")
+@_option("--run-id", metavar="ID", help="The run. Default: cli__ and the time.")
+@_option("--group", default="", metavar="G", help="The full path of the producer's task group.")
+@_option("--map-index", default=-1, metavar="N", help="The producer's map index, if it is mapped.")
+@_option("--deployment", default="default", show_default=True, metavar="D", help="The Airflow deployment, if several share the ledger.")
+@_option("--project-dir", type=click.Path(path_type=Path), metavar="P", help="Where dbt is started. Default: here.")
+@_option("--in-process", is_flag=True, help="Run dbt in this Python process instead of its own; dbt must be installed here.")
+@_option("--storage-option", "storage_options", multiple=True, metavar="KEY=VALUE", help="For the storage library; VALUE may be JSON.")
+@_option("--try-number", type=int, metavar="N", help="The try of the Airflow task that runs this.")
+@_option("--clear-number", type=int, metavar="N", help="The DAG run's clear_number.")
+@_option("--producer-started-at", type=_time, metavar="TIME", help="When the Airflow task that runs this started (RFC 3339).")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- dbt build ...")
+def run(command: tuple[str, ...], **options: Any) -> None:
+    """Run a dbt command and record it in a ledger.
+
+    Example: ledger-watcher run --ledger s3://bucket/ledger -- dbt build --select tag:daily
+
+    The exit code is dbt's (0 success, 1 nodes failed, 2 anything else, 128 + n if signal n killed it), and 3 if the ledger or the input is
+    the problem: then standard error has one line that says what to do. SIGINT and SIGTERM interrupt dbt, which cancels its queries; after
+    10 seconds it gets SIGTERM, after 10 more SIGKILL.
+    """
+    request = CaptureRequest(
+        command=command,
+        in_process=options["in_process"],
+        project_dir=options["project_dir"],
+        try_number=options["try_number"],
+        clear_number=options["clear_number"],
+        producer_started_at=options["producer_started_at"],
+    )
+    key = RunKey(
+        dag_id=options["dag_id"] or Checked.of(request).project.name or "dbt",
+        run_id=options["run_id"] or f"cli__{utcnow():%Y-%m-%dT%H:%M:%S.%fZ}",
+        group=options["group"],
+        map_index=options["map_index"],
+        deployment=options["deployment"],
+    )
+    store = open_store(options["ledger"], storage_options=parse_storage_options(options["storage_options"]))
+    capture = Capture(store, key, request)
+    say_note(f"Ledger of {key}: {store.root.rstrip('/')}/{key.prefix}")
+    with _signals(capture):
+        result = capture.run()
+    for problem in result.problems:
+        say_note(f"Note: {problem}")
+    say_note(f"Ledger ended with {result.end_sha256} (dbt: exit code {result.exit_code}, {result.ended_by.value}).")
+    sys.exit(_NO_EXIT_CODE if result.exit_code is None else result.exit_code)
+
+
+@contextmanager
+def _signals(capture: Capture) -> Iterator[None]:
+    """SIGINT and SIGTERM interrupt dbt once, and are then waited for: the ledger gets its end."""
+
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        capture.interrupt()
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -1,0 +1,110 @@
+"""Records to JSON lines and back. msgspec stays in here.
+
+A line is one JSON object whose first key is ``kind``. Unknown kinds become :class:`~ledger_watcher.records.Unknown`, unknown
+fields are ignored, a known kind with a field of a wrong type is a ``ValueError``: what that means is for the caller to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from ledger_watcher.records import KINDS, Record, Unknown
+
+
+class _Kind(msgspec.Struct):
+    kind: str
+
+
+_BY_KIND: dict[str, type[Record]] = {cls.kind: cls for cls in KINDS}
+_FIELDS: dict[type[Record], dict[str, bool]] = {
+    cls: {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(cls)} for cls in KINDS
+}
+"""Names of the fields, and whether a reader needs them: those are written even when ``None`` or empty."""
+_encoder = msgspec.json.Encoder()
+_kind_decoder = msgspec.json.Decoder(_Kind)
+_decoders: dict[str, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(cls) for kind, cls in _BY_KIND.items()}
+
+
+def to_dict(record: Record) -> dict[str, Any]:
+    """The record as it is written: ``kind`` first, then every field that is required, or neither ``None`` nor empty."""
+    if isinstance(record, Unknown):
+        return {"kind": record.original_kind, "ts": record.ts, **record.data}
+    names = _FIELDS[type(record)].items()
+    values = {name: value for name, required in names if (value := getattr(record, name)) not in (None, (), {}) or required}
+    return {"kind": record.kind, **values}
+
+
+def encode(record: Record) -> bytes:
+    """One line, without its newline. It never fails for what a field holds: see :func:`dumps`."""
+    return dumps(to_dict(record))
+
+
+def decode(line: bytes) -> Record:
+    """The record of one line.
+
+    :raises ValueError: not JSON, not an object with a ``kind``, or a known kind with a field of a wrong type.
+    """
+    try:
+        kind = _kind_decoder.decode(line).kind
+        decoder = _decoders.get(kind)
+        if decoder is not None:
+            record: Record = decoder.decode(line)
+            return record
+        data = msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"not a ledger record: {error}") from error
+    known = {key: value for key, value in data.items() if key != "kind"}
+    return Unknown(ts=time_of(data.get("ts")), original_kind=kind, data=known)
+
+
+def dumps(value: object) -> bytes:
+    """Compact JSON of plain data, records included. Lone surrogates are escaped, and what is no data becomes its text."""
+    data = to_dict(value) if isinstance(value, Record) else value
+    try:
+        return _encoder.encode(data)
+    except (TypeError, UnicodeEncodeError):  # of an adapter's response, or of a process's undecodable output
+        return _encoder.encode(_plain(data))
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    match value:
+        case Enum():
+            return _plain(value.value)
+        case None | int() | float() | datetime():  # bool is an int
+            return value
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case Mapping():
+            return {_plain(str(key)): _plain(member) for key, member in value.items()}
+        case list() | tuple():
+            return [_plain(member) for member in value]
+        case _:
+            return _plain(str(value))
+
+
+def loads(raw: bytes | str) -> Any:  # noqa: ANN401 - JSON is any
+    """Plain data from JSON.
+
+    :raises ValueError: not JSON.
+    """
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
+
+
+def time_of(text: object) -> datetime:
+    """The time of an RFC 3339 string.
+
+    :raises ValueError: not one.
+    """
+    try:
+        return msgspec.convert(text, type=datetime)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"not a time: {text!r}") from error

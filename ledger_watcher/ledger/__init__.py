@@ -1,0 +1,8 @@
+"""The ledger: one contiguous, hash-chained, append-only sequence of segments per run."""
+
+from ledger_watcher.ledger.layout import RunKey, list_runs
+from ledger_watcher.ledger.reader import ChainReader, Entry
+from ledger_watcher.ledger.segments import FORMAT_VERSION, Header, Kind
+from ledger_watcher.ledger.writer import LedgerWriter, WriterOptions
+
+__all__ = ["FORMAT_VERSION", "ChainReader", "Entry", "Header", "Kind", "LedgerWriter", "RunKey", "WriterOptions", "list_runs"]

@@ -1,0 +1,19 @@
+"""A small view of a dbt project: what of its manifest a DAG is drawn from."""
+
+from ledger_watcher.project.graph import TaskKind, TaskSpec, TestBehavior, build_graph
+from ledger_watcher.project.manifest import load_project
+from ledger_watcher.project.names import ID_LIMIT
+from ledger_watcher.project.view import BUILDABLE, TESTS, NodeView, ProjectView
+
+__all__ = [
+    "BUILDABLE",
+    "ID_LIMIT",
+    "TESTS",
+    "NodeView",
+    "ProjectView",
+    "TaskKind",
+    "TaskSpec",
+    "TestBehavior",
+    "build_graph",
+    "load_project",
+]

@@ -1,0 +1,211 @@
+"""From nodes to tasks: which tasks a DAG has, which nodes each one mirrors, and what it waits for.
+
+The edges are those of the project; tests gate what dbt gates in ``dbt build``: a test is a parent of every node that lies below
+all that it is about, sources included (dbt-core, compilation.py, ``add_test_edges``). A resource without a task (a function) is
+looked through: its children wait for its parents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from graphlib import CycleError, TopologicalSorter
+
+from ledger_watcher.errors import ConfigError
+from ledger_watcher.project.names import ID_LIMIT, Wanted, assign_names
+from ledger_watcher.project.view import BUILDABLE, TESTS, NodeView, ProjectView
+
+
+class TestBehavior(str, Enum):
+    """Where the tests of a project show."""
+
+    __test__ = False  # its name is the users', pytest need not collect it
+
+    AFTER_EACH = "after_each"
+    """One test task per node; a test of several nodes is a task of its own."""
+    BUILD = "build"
+    """A node's tests decide its own task."""
+    AFTER_ALL = "after_all"
+    """One task for all tests, at the end."""
+    NONE = "none"
+    """dbt runs no tests."""
+
+
+class TaskKind(str, Enum):
+    """What a task stands for; the value is the suffix of its id."""
+
+    RUN = "run"
+    SEED = "seed"
+    SNAPSHOT = "snapshot"
+    TEST = "test"
+    EMPTY = "empty"
+
+
+_KIND_OF = {"model": TaskKind.RUN, "seed": TaskKind.SEED, "snapshot": TaskKind.SNAPSHOT}
+_ALL_TESTS = "all tests"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """One task. ``key`` is unique in the graph, ``group`` the task group of a node with its test, ``nodes`` what the task mirrors."""
+
+    key: str
+    group: str | None
+    name: str
+    kind: TaskKind
+    nodes: tuple[str, ...]
+    upstream: tuple[str, ...]
+
+    @property
+    def task_id(self) -> str:
+        """The id within the group: ``run`` in the group ``customers``, else ``customers_run``."""
+        suffix = TaskKind.RUN.value if self.kind is TaskKind.EMPTY else self.kind.value
+        return suffix if self.group else f"{self.name}_{suffix}"
+
+
+def build_graph(view: ProjectView, behavior: TestBehavior, *, reserved: Collection[str] = (), id_limit: int = ID_LIMIT) -> list[TaskSpec]:
+    """The tasks of a project, in an order that depends on nothing but the project.
+
+    :param reserved: ids that the DAG needs for other tasks.
+    :param id_limit: longest task id, without the groups that the caller puts around.
+    :raises ConfigError: the project has a cycle, or ``id_limit`` leaves no room for names.
+    """
+    nodes = {node.unique_id: node for node in view.of_type(BUILDABLE)}
+    lineage = _Lineage.of(view)
+    tests = _sorted_tests([] if behavior is TestBehavior.NONE else view.of_type(TESTS), nodes)
+    each = behavior is TestBehavior.AFTER_EACH
+    tested = tests.owned if each else {}
+    names = _names(view, behavior, tests, reserved, id_limit)
+
+    specs: list[TaskSpec] = []
+    for uid, parents in lineage.parents.items():
+        node = nodes[uid]
+        own_tests = tests.owned.get(uid, []) if behavior is TestBehavior.BUILD else []
+        specs.append(
+            TaskSpec(
+                key=uid,
+                group=names[uid] if uid in tested else None,
+                name=names[uid],
+                kind=TaskKind.EMPTY if node.ephemeral and not own_tests and uid not in tests.gates else _KIND_OF[node.resource_type],
+                nodes=(*tests.gates.get(uid, ()), *(() if node.ephemeral else (uid,)), *own_tests),
+                upstream=tuple(_after(parent) if parent in tested else parent for parent in parents),
+            )
+        )
+        if uid in tested:
+            specs.append(
+                TaskSpec(key=_after(uid), group=names[uid], name=names[uid], kind=TaskKind.TEST, nodes=tuple(tested[uid]), upstream=(uid,))
+            )
+    if behavior is TestBehavior.AFTER_ALL:
+        return [*specs, *_all_tests(names, specs, tests)]
+    return _with_shared_tests(view, specs, tests.shared, lineage, names)
+
+
+@dataclass(slots=True)
+class _Tests:
+    """Tests by what they do: ``owned`` and ``gates`` (unit tests) by their node, ``shared`` those of several nodes or of sources."""
+
+    owned: dict[str, list[str]] = field(default_factory=dict)
+    gates: dict[str, list[str]] = field(default_factory=dict)
+    shared: list[NodeView] = field(default_factory=list)
+
+
+def _sorted_tests(tests: Iterable[NodeView], nodes: Collection[str]) -> _Tests:
+    found = _Tests()
+    for test in tests:
+        if test.owner is None or test.owner not in nodes:
+            if test.resource_type != "unit_test":
+                found.shared.append(test)
+            continue
+        (found.gates if test.resource_type == "unit_test" else found.owned).setdefault(test.owner, []).append(test.unique_id)
+    return found
+
+
+def _after(unique_id: str) -> str:
+    return f"tests of {unique_id}"
+
+
+def _names(view: ProjectView, behavior: TestBehavior, tests: _Tests, reserved: Collection[str], id_limit: int) -> dict[str, str]:
+    each = behavior is TestBehavior.AFTER_EACH
+    wanted = [
+        Wanted(
+            key=node.unique_id,
+            name=node.name,
+            package=node.package,
+            suffix=_KIND_OF[node.resource_type].value,
+            grouped=each and node.unique_id in tests.owned,
+        )
+        for node in view.of_type(BUILDABLE)
+    ]
+    test = TaskKind.TEST.value
+    if behavior is TestBehavior.AFTER_ALL:
+        wanted.append(Wanted(key=_ALL_TESTS, name=view.project or "dbt", package="all", suffix=test, grouped=False))
+    else:
+        wanted += [Wanted(key=one.unique_id, name=one.name, package=one.package, suffix=test, grouped=False) for one in tests.shared]
+    return assign_names(wanted, reserved=reserved, id_limit=id_limit)
+
+
+def _all_tests(names: Mapping[str, str], specs: Iterable[TaskSpec], tests: _Tests) -> list[TaskSpec]:
+    nodes = sorted([*(test for owned in tests.owned.values() for test in owned), *(test.unique_id for test in tests.shared)])
+    if not nodes:
+        return []
+    inner = {parent for spec in specs for parent in spec.upstream}
+    leaves = tuple(spec.key for spec in specs if spec.key not in inner)
+    return [TaskSpec(key=_ALL_TESTS, group=None, name=names[_ALL_TESTS], kind=TaskKind.TEST, nodes=tuple(nodes), upstream=leaves)]
+
+
+def _with_shared_tests(
+    view: ProjectView, specs: Iterable[TaskSpec], shared: Iterable[NodeView], lineage: _Lineage, names: Mapping[str, str]
+) -> list[TaskSpec]:
+    """Tests of several nodes (or of sources) as tasks of their own, joined from all their parents, gating what dbt gates."""
+    about = {test.unique_id: frozenset(test.parents) for test in shared}
+    bit = {uid: 1 << place for place, uid in enumerate(sorted({parent for some in about.values() for parent in some}))}
+    above = lineage.ancestors(view, bit)
+    parents = lineage.parents
+    extra: dict[str, list[str]] = {}
+    tests: list[TaskSpec] = []
+    for test, subjects in about.items():
+        mask = sum(bit[uid] for uid in subjects)
+        below = {uid for uid in parents if mask and above[uid] & mask == mask}
+        for uid in below:
+            if below.isdisjoint(parents[uid]):  # the others wait through this one
+                extra.setdefault(uid, []).append(test)
+        upstream = tuple(sorted({near for uid in subjects for near in lineage.near.get(uid, ())}))
+        tests.append(TaskSpec(key=test, group=None, name=names[test], kind=TaskKind.TEST, nodes=(test,), upstream=upstream))
+    return [*(replace(spec, upstream=(*spec.upstream, *extra.get(spec.key, ()))) if spec.key in extra else spec for spec in specs), *tests]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lineage:
+    """``parents`` of each node with a task, in topological order; ``near`` of any resource: itself, or the nearest tasks above it."""
+
+    parents: dict[str, list[str]]
+    near: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, view: ProjectView) -> _Lineage:
+        built = {uid: node for uid, node in view.nodes.items() if node.resource_type not in TESTS}
+        inner = {uid: sorted(parent for parent in node.parents if parent in built) for uid, node in built.items()}
+        found = cls({}, {})
+        for uid in _ordered(inner):
+            parents = sorted({near for parent in inner[uid] for near in found.near[parent]})
+            if view.nodes[uid].resource_type in BUILDABLE:
+                found.parents[uid] = parents
+            found.near[uid] = [uid] if uid in found.parents else parents
+        return found
+
+    def ancestors(self, view: ProjectView, bit: Mapping[str, int]) -> dict[str, int]:
+        """The ancestors of each resource among those that have a ``bit``, as the sum of their bits."""
+        above: dict[str, int] = {}
+        for uid in self.near:
+            above[uid] = 0
+            for parent in view.nodes[uid].parents:
+                above[uid] |= bit.get(parent, 0) | above.get(parent, 0)
+        return above
+
+
+def _ordered(parents: Mapping[str, list[str]]) -> list[str]:
+    try:
+        return list(TopologicalSorter(parents).static_order())
+    except CycleError as error:
+        raise ConfigError(f"The manifest has a cycle: {' -> '.join(map(str, error.args[1]))}. Make it again with `dbt parse`.") from error

@@ -1,0 +1,123 @@
+"""manifest.json to :class:`~ledger_watcher.project.view.ProjectView`, through a small cache file.
+
+A manifest is megabytes and a DAG file is parsed every few seconds by Airflow, so the view is kept in a file of its own, found by
+the manifest's path, size and modification time and this package's version. The cache is only ever an optimisation: if its folder
+cannot be written, the manifest is read each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ledger_watcher import __version__, codec
+from ledger_watcher.errors import ConfigError
+from ledger_watcher.project.view import BUILDABLE, TESTS, WITHOUT_TASK, NodeView, ProjectView, pack_view, unpack_view
+
+CACHE_ENV = "LEDGER_WATCHER_CACHE_DIR"
+_KEPT = BUILDABLE | TESTS | WITHOUT_TASK
+_SUPPORTED = ("/v10.json", "/v11.json", "/v12.json")
+
+
+def load_project(manifest_path: Path) -> ProjectView:
+    """The view of a manifest.
+
+    :raises ConfigError: missing, unreadable, not a manifest, or of a version that is not known; says how to make one.
+    """
+    path = manifest_path.expanduser().absolute()
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise _no_manifest(path, str(error)) from error
+    cache = _cache_file(f"{__version__}\0{sorted(_KEPT)}\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}")
+    with suppress(OSError, ValueError, LookupError, TypeError):  # absent, corrupt, or of another version
+        return unpack_view(codec.loads(cache.read_bytes()))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _no_manifest(path, str(error)) from error
+    view = parse_manifest(data, path)
+    _store(cache, codec.dumps(pack_view(view)))
+    return view
+
+
+def parse_manifest(data: bytes, path: Path) -> ProjectView:
+    """The view of a manifest's bytes; every field but ``unique_id`` may be absent (dbt Fusion leaves many out)."""
+    try:
+        raw = codec.loads(data)
+        metadata = raw["metadata"]
+        _check_schema(path, str(metadata.get("dbt_schema_version") or ""))
+        nodes = [*raw["nodes"].values(), *(raw.get("unit_tests") or {}).values(), *(raw.get("functions") or {}).values()]
+        views = sorted((_view(node) for node in nodes if node.get("resource_type") in _KEPT), key=lambda node: node.unique_id)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _no_manifest(path, f"it is not a dbt manifest ({type(error).__name__}: {error})") from error
+    return ProjectView(
+        project=str(metadata.get("project_name") or ""),
+        manifest_sha256=hashlib.sha256(data).hexdigest(),
+        nodes={node.unique_id: node for node in views},
+    )
+
+
+def _check_schema(path: Path, schema: str) -> None:
+    if not schema.endswith(_SUPPORTED):
+        raise ConfigError(
+            f"{path} has the schema {schema or 'unknown'!r}; manifests of dbt 1.6 to 1.12 and Fusion (v10 to v12) are known. "
+            "Point ProjectConfig(manifest_path=...) at such a manifest.json, or upgrade dbt or ledger-watcher."
+        )
+
+
+def _view(node: Mapping[str, Any]) -> NodeView:
+    unique_id = str(node["unique_id"])
+    parents = tuple((node.get("depends_on") or {}).get("nodes") or ())
+    config = node.get("config") or {}
+    kind = str(node["resource_type"])
+    return NodeView(
+        unique_id=unique_id,
+        # model.package.name or model.package.name.v2: what follows the package, so that versions do not collide
+        name=unique_id.split(".", 2)[-1].replace(".", "_") if kind in BUILDABLE else str(node.get("name") or unique_id),
+        resource_type=kind,
+        package=str(node.get("package_name") or ""),
+        parents=parents,
+        materialized=str(config.get("materialized") or ""),
+        path=str(node.get("original_file_path") or ""),
+        description=str(node.get("description") or ""),
+        tags=tuple(str(tag) for tag in node.get("tags") or config.get("tags") or ()),
+        owner=_owner(kind, parents),
+    )
+
+
+def _owner(kind: str, parents: tuple[str, ...]) -> str | None:
+    if kind == "unit_test":
+        return parents[0] if parents else None
+    about = set(parents)
+    return about.pop() if kind == "test" and len(about) == 1 else None
+
+
+def _no_manifest(path: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"There is no usable dbt manifest at {path}: {why}. Make it with `dbt parse` (or any dbt command) in the project, deploy "
+        "target/manifest.json together with the DAG, and point ProjectConfig(manifest_path=...) at it."
+    )
+
+
+def _cache_file(key: str) -> Path:
+    # Not Path.expanduser: it raises where there is no home folder (containers that run as an arbitrary user).
+    folder = os.environ.get(CACHE_ENV) or f"{os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')}/ledger_watcher"  # noqa: PTH111
+    return Path(folder) / f"project-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+def _store(path: Path, data: bytes) -> None:
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            Path(name).replace(path)
+        except OSError:  # a full disk, say: leave nothing behind, parse after parse
+            Path(name).unlink()

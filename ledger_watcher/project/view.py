@@ -1,0 +1,76 @@
+"""The nodes of a dbt project, as little of them as a DAG needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+BUILDABLE = frozenset({"model", "seed", "snapshot"})
+"""Resource types that get a task of their own."""
+
+TESTS = frozenset({"test", "unit_test"})
+"""Resource types that check others."""
+
+WITHOUT_TASK = frozenset({"function"})
+"""Resource types that dbt builds too but that get no task (yet): what lies below them waits for what lies above."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeView:
+    """One node of the manifest. ``parents`` are its ``depends_on.nodes``; ``owner`` is the only node that a test is about."""
+
+    unique_id: str
+    name: str
+    resource_type: str
+    package: str = ""
+    parents: tuple[str, ...] = ()
+    materialized: str = ""
+    path: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    owner: str | None = None
+
+    @property
+    def ephemeral(self) -> bool:
+        """dbt builds nothing for this model: its SQL goes into its children's."""
+        return self.materialized == "ephemeral"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectView:
+    """The enabled nodes of a project by unique_id, in a fixed order, and where they came from."""
+
+    project: str
+    manifest_sha256: str
+    nodes: Mapping[str, NodeView] = field(default_factory=dict)
+
+    def of_type(self, types: frozenset[str]) -> list[NodeView]:
+        """The nodes of these resource types, sorted by unique_id."""
+        return [node for node in self.nodes.values() if node.resource_type in types]
+
+
+_FIELDS = tuple(f.name for f in fields(NodeView))
+
+
+def pack_view(view: ProjectView) -> dict[str, Any]:
+    """The view as plain data, for its cache file."""
+    rows = [[getattr(node, name) for name in _FIELDS] for node in view.nodes.values()]
+    return {"project": view.project, "manifest_sha256": view.manifest_sha256, "fields": _FIELDS, "nodes": rows}
+
+
+def unpack_view(data: Mapping[str, Any]) -> ProjectView:
+    """The view of :func:`pack_view`'s data.
+
+    :raises ValueError: written by another version of this package.
+    """
+    if tuple(data["fields"]) != _FIELDS:
+        raise ValueError("other fields")
+    tuples = [i for i, name in enumerate(_FIELDS) if name in ("parents", "tags")]
+    nodes: dict[str, NodeView] = {}
+    for row in data["nodes"]:
+        for i in tuples:
+            row[i] = tuple(row[i])
+        node = NodeView(**dict(zip(_FIELDS, row, strict=True)))
+        nodes[node.unique_id] = node
+    return ProjectView(project=data["project"], manifest_sha256=data["manifest_sha256"], nodes=nodes)

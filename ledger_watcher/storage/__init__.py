@@ -1,0 +1,7 @@
+"""Where ledgers are kept: three capabilities (create-if-absent, get, list) over local files and fsspec."""
+
+from ledger_watcher.storage._base import Store, open_store
+from ledger_watcher.storage._local import LocalStore
+from ledger_watcher.storage._remote import FsspecStore, check_scheme, split_uri
+
+__all__ = ["FsspecStore", "LocalStore", "Store", "check_scheme", "open_store", "split_uri"]

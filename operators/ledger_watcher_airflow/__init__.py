@@ -1,0 +1,76 @@
+"""Run dbt once, anywhere; show every node as an Airflow task through a ledger on shared storage.
+
+Names are imported when they are first used: Airflow loads this package in processes that draw no dbt project.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from ledger_watcher import __version__
+
+if TYPE_CHECKING:
+    from ledger_watcher.project import TestBehavior
+    from ledger_watcher_airflow.config import (
+        ExecutionConfig,
+        ExecutionMode,
+        InvocationMode,
+        LoadMode,
+        ProfileConfig,
+        ProjectConfig,
+        RenderConfig,
+    )
+    from ledger_watcher_airflow.consumer import (
+        DbtConsumerWatcherSensor,
+        DbtRunWatcherOperator,
+        DbtSeedWatcherOperator,
+        DbtSnapshotWatcherOperator,
+        DbtTestWatcherOperator,
+    )
+    from ledger_watcher_airflow.dag import DbtDag, DbtTaskGroup
+    from ledger_watcher_airflow.producer import DbtProducerWatcherOperator
+
+_HOMES = {
+    "config": ("ExecutionConfig", "ExecutionMode", "InvocationMode", "LoadMode", "ProfileConfig", "ProjectConfig", "RenderConfig"),
+    "consumer": (
+        "DbtConsumerWatcherSensor",
+        "DbtRunWatcherOperator",
+        "DbtSeedWatcherOperator",
+        "DbtSnapshotWatcherOperator",
+        "DbtTestWatcherOperator",
+    ),
+    "dag": ("DbtDag", "DbtTaskGroup"),
+    "producer": ("DbtProducerWatcherOperator",),
+}
+_WHERE = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names} | {"TestBehavior": "ledger_watcher.project"}
+
+__all__ = [
+    "DbtConsumerWatcherSensor",
+    "DbtDag",
+    "DbtProducerWatcherOperator",
+    "DbtRunWatcherOperator",
+    "DbtSeedWatcherOperator",
+    "DbtSnapshotWatcherOperator",
+    "DbtTaskGroup",
+    "DbtTestWatcherOperator",
+    "ExecutionConfig",
+    "ExecutionMode",
+    "InvocationMode",
+    "LoadMode",
+    "ProfileConfig",
+    "ProjectConfig",
+    "RenderConfig",
+    "TestBehavior",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module.
+
+    :raises AttributeError: there is no such name.
+    """
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)

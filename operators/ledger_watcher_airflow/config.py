@@ -1,0 +1,220 @@
+"""Configuration, in the classes and under the names that users of astronomer-cosmos know. Checked when a DAG file is parsed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ledger_watcher.errors import ConfigError
+from ledger_watcher.project import TestBehavior
+from ledger_watcher.storage import check_scheme, split_uri
+from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef
+
+
+class ExecutionMode(str, Enum):
+    """How dbt is run."""
+
+    WATCHER = "watcher"
+    """dbt runs once; one task per node mirrors the ledger."""
+
+
+class InvocationMode(str, Enum):
+    """How the producer starts dbt."""
+
+    DBT_RUNNER = "dbt_runner"
+    """In the producer's own process, where dbt is installed together with Airflow."""
+    SUBPROCESS = "subprocess"
+    """Any dbt executable: another virtualenv, dbt Fusion."""
+
+
+class LoadMode(str, Enum):
+    """Where the nodes of the DAG come from."""
+
+    AUTOMATIC = "automatic"
+    DBT_MANIFEST = "dbt_manifest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectConfig:
+    """The dbt project.
+
+    :param dbt_project_path: folder of ``dbt_project.yml``, where dbt runs.
+    :param manifest_path: the manifest that the DAG is drawn from; ``target/manifest.json`` of the project if not given.
+    :param project_name: what to call the project where it has to have a name; from the manifest if not given.
+    :param dbt_vars: ``--vars`` of every dbt command.
+    :param env_vars: environment variables for dbt.
+    """
+
+    dbt_project_path: str | Path = field(kw_only=False)
+    manifest_path: str | Path | None = None
+    project_name: str | None = None
+    dbt_vars: Mapping[str, Any] = field(default_factory=dict)
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def project_dir(self) -> Path:
+        """The project's folder."""
+        return Path(self.dbt_project_path).expanduser()
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest's path."""
+        return Path(self.manifest_path).expanduser() if self.manifest_path else self.project_dir / "target" / "manifest.json"
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` for a folder that is there but is no dbt project.
+
+        A folder that is absent is no error here: the project may live only where the producer runs.
+        """
+        if self.project_dir.is_dir() and not (self.project_dir / "dbt_project.yml").is_file():
+            raise ConfigError(
+                f"{self.project_dir} is not a dbt project: it has no dbt_project.yml. Correct ProjectConfig(dbt_project_path=...)."
+            )
+        if not self.project_dir.is_dir() and not self.manifest_path:
+            raise ConfigError(
+                f"There is no dbt project at {self.project_dir}. Correct ProjectConfig(dbt_project_path=...), or, if the project is only where the "
+                "producer runs, give ProjectConfig(manifest_path=...) as well."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileConfig:
+    """The dbt profile: which entry of which ``profiles.yml``.
+
+    :param profile_name: entry of profiles.yml.
+    :param target_name: output of that entry; the entry's own ``target`` if not given.
+    :param profiles_yml_filepath: the file; dbt looks in the project and in ``~/.dbt`` if not given.
+    """
+
+    profile_name: str
+    target_name: str | None = None
+    profiles_yml_filepath: str | Path | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """The profiles file."""
+        return Path(self.profiles_yml_filepath).expanduser() if self.profiles_yml_filepath else None
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The dbt flags that choose the profile."""
+        folder = ("--profiles-dir", str(self.file.parent)) if self.file else ()
+        target = ("--target", self.target_name) if self.target_name else ()
+        return (*folder, "--profile", self.profile_name, *target)
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if the file is there but is not named profiles.yml, cannot be read, or lacks the profile or target."""
+        file = self.file
+        if file is None:
+            return
+        if file.name != "profiles.yml":
+            raise ConfigError(f"ProfileConfig(profiles_yml_filepath={str(file)!r}): dbt reads a file named profiles.yml only; rename it.")
+        try:
+            content = yaml.safe_load(file.read_text())
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read ({error}); correct ProfileConfig(profiles_yml_filepath=...).") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file} is not valid YAML: {error}. Correct it; `dbt debug` shows what dbt makes of it.") from error
+        profiles = {name: value for name, value in content.items() if name != "config"} if isinstance(content, dict) else {}
+        if self.profile_name not in profiles:
+            raise ConfigError(f"{file} has no profile {self.profile_name!r}; it has {', '.join(sorted(map(str, profiles))) or 'none'}.")
+        profile = profiles[self.profile_name]
+        outputs = (profile.get("outputs") if isinstance(profile, dict) else None) or {}
+        if self.target_name and self.target_name not in outputs:
+            raise ConfigError(
+                f"Profile {self.profile_name!r} in {file} has no target {self.target_name!r}; it has {', '.join(sorted(map(str, outputs))) or 'none'}."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionConfig:
+    """How and where dbt runs, and where the ledger lies.
+
+    :param ledger_uri: root of the ledgers: ``s3://bucket/prefix``, any URI that fsspec knows, or a folder that the producer and the
+        triggerer share. The option ``uri`` in section ``[ledger_watcher]`` of Airflow's configuration if not given.
+    :param ledger_conn_id: Airflow connection with the credentials of the storage; the environment's own if not given.
+    :param invocation_mode: ``DBT_RUNNER`` where dbt can be imported, ``SUBPROCESS`` where it cannot or an executable is given.
+    :param dbt_executable_path: the dbt to run; any version, in any environment of the worker.
+    :param poll_interval: seconds between two looks into the ledger.
+    """
+
+    execution_mode: ExecutionMode = ExecutionMode.WATCHER
+    ledger_uri: str | None = None
+    ledger_conn_id: str | None = None
+    invocation_mode: InvocationMode | None = None
+    dbt_executable_path: str | Path | None = None
+    poll_interval: float = 1.0
+
+    def __post_init__(self) -> None:
+        _take_member(self, "execution_mode", ExecutionMode)
+        if self.invocation_mode is not None:
+            _take_member(self, "invocation_mode", InvocationMode)
+
+    def ledger(self) -> LedgerRef:
+        """The ledger's root, checked as far as that is possible without a request.
+
+        :raises ConfigError: no URI anywhere, or one that cannot be that of a ledger.
+        """
+        from airflow.sdk.configuration import conf  # noqa: PLC0415
+
+        uri = self.ledger_uri or conf.get("ledger_watcher", "uri", fallback=None)
+        if not uri:
+            raise ConfigError(
+                "No ledger: give ExecutionConfig(ledger_uri='s3://bucket/prefix'), or a default for all DAGs with "
+                "AIRFLOW__LEDGER_WATCHER__URI. It must be a place that the producer can write and the triggerer can read."
+            )
+        scheme, path = split_uri(uri)
+        check_scheme(uri)
+        if scheme in ("file", "local") and not path.startswith("/"):
+            raise ConfigError(
+                f"The ledger URI {uri!r} is a relative path, which each Airflow process would place elsewhere; write an absolute one."
+            )
+        if self.poll_interval <= 0:
+            raise ConfigError(f"ExecutionConfig(poll_interval={self.poll_interval}) must be more than 0 seconds.")
+        deployment = conf.get("ledger_watcher", "deployment", fallback=DEFAULT_DEPLOYMENT) or DEFAULT_DEPLOYMENT
+        return LedgerRef(uri=uri, conn_id=self.ledger_conn_id, deployment=deployment)
+
+    def runs_in_process(self) -> bool:
+        """Whether the producer runs dbt in its own process; asked where the producer runs."""
+        if self.invocation_mode is not None:
+            return self.invocation_mode is InvocationMode.DBT_RUNNER
+        return self.dbt_executable_path is None and _dbt_is_importable()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderConfig:
+    """How the project becomes tasks.
+
+    :param load_method: ``DBT_MANIFEST``, which is also what ``AUTOMATIC`` means.
+    :param test_behavior: where tests show, see :class:`TestBehavior`.
+    """
+
+    load_method: LoadMode = LoadMode.AUTOMATIC
+    test_behavior: TestBehavior = TestBehavior.AFTER_EACH
+
+    def __post_init__(self) -> None:
+        _take_member(self, "load_method", LoadMode)
+        _take_member(self, "test_behavior", TestBehavior)
+
+
+def _take_member(config: object, name: str, choices: type[Enum]) -> None:
+    """Accept a member's value for the member: compared as it is, a word would silently mean something else."""
+    value = getattr(config, name)
+    try:
+        object.__setattr__(config, name, choices(value))
+    except ValueError as error:
+        known = ", ".join(f"{choices.__name__}.{member.name}" for member in choices)
+        raise ConfigError(f"{type(config).__name__}({name}={value!r}) is not known here; choose one of {known}.") from error
+
+
+def _dbt_is_importable() -> bool:
+    try:
+        return importlib.util.find_spec("dbt.cli") is not None
+    except ModuleNotFoundError:
+        return False

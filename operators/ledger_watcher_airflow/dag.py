@@ -1,0 +1,140 @@
+"""A dbt project as a DAG, or as a group of tasks in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, BaseOperator, TaskGroup
+
+from ledger_watcher.errors import ConfigError
+from ledger_watcher.project import ID_LIMIT, TaskKind, TaskSpec, TestBehavior, build_graph, load_project
+from ledger_watcher_airflow.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+from ledger_watcher_airflow.consumer import (
+    DbtConsumerWatcherSensor,
+    DbtRunWatcherOperator,
+    DbtSeedWatcherOperator,
+    DbtSnapshotWatcherOperator,
+    DbtTestWatcherOperator,
+)
+from ledger_watcher_airflow.ledger import LedgerRef
+from ledger_watcher_airflow.producer import PRODUCER_TASK_ID, DbtFlags, DbtProducerWatcherOperator
+
+_CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
+    TaskKind.RUN: DbtRunWatcherOperator,
+    TaskKind.SEED: DbtSeedWatcherOperator,
+    TaskKind.SNAPSHOT: DbtSnapshotWatcherOperator,
+    TaskKind.TEST: DbtTestWatcherOperator,
+}
+_FLAGS = frozenset(DbtFlags.__dataclass_fields__)
+
+
+class DbtDag(DAG):
+    """A DAG that runs one dbt project: one task per node, and the producer that runs dbt.
+
+    :param project_config: the project.
+    :param profile_config: the profile.
+    :param execution_config: how dbt runs and where the ledger lies.
+    :param render_config: how nodes become tasks.
+    :param operator_args: dbt flags for the producer (see :class:`DbtFlags`) and Airflow arguments for all tasks.
+    :param kwargs: those of :class:`airflow.sdk.DAG`.
+    :raises ConfigError: what is wrong and what to do about it; Airflow shows it as an import error of the DAG file.
+    """
+
+    def __init__(
+        self,
+        dag_id: str,
+        *,
+        project_config: ProjectConfig,
+        profile_config: ProfileConfig,
+        execution_config: ExecutionConfig,
+        render_config: RenderConfig | None = None,
+        operator_args: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(dag_id, **kwargs)
+        with self:
+            self.tasks_map = _Renderer(project_config, profile_config, execution_config, operator_args or {}).render(
+                render_config or RenderConfig()
+            )
+
+
+class DbtTaskGroup(TaskGroup):
+    """The same in a task group of a bigger DAG; several of them may stand in one DAG, each with a ledger of its own.
+
+    Parameters as for :class:`DbtDag`; ``kwargs`` are those of :class:`airflow.sdk.TaskGroup`.
+    """
+
+    def __init__(
+        self,
+        group_id: str = "dbt_task_group",
+        *,
+        project_config: ProjectConfig,
+        profile_config: ProfileConfig,
+        execution_config: ExecutionConfig,
+        render_config: RenderConfig | None = None,
+        operator_args: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(group_id, **kwargs)
+        with self:
+            renderer = _Renderer(project_config, profile_config, execution_config, operator_args or {}, group=self.group_id or "")
+            self.tasks_map = renderer.render(render_config or RenderConfig())
+
+
+class _Renderer:
+    """Creates the tasks in the DAG or group that is current."""
+
+    def __init__(
+        self, project: ProjectConfig, profile: ProfileConfig, execution: ExecutionConfig, operator_args: Mapping[str, Any], group: str = ""
+    ) -> None:
+        for config in (project, profile):
+            config.check()
+        self._project = project
+        self._profile = profile
+        self._execution = execution
+        self._group = group
+        self._ledger: LedgerRef = execution.ledger()
+        self._flags = DbtFlags(**{name: value for name, value in operator_args.items() if name in _FLAGS})
+        self._task_args = {name: value for name, value in operator_args.items() if name not in _FLAGS}
+
+    def render(self, config: RenderConfig) -> dict[str, BaseOperator | TaskGroup]:
+        """Create producer, consumers and edges; returns the task of each node, or its group where it has a test task beside it."""
+        view = load_project(self._project.manifest)
+        room = ID_LIMIT - len(self._group) - 1 if self._group else ID_LIMIT
+        graph = build_graph(view, config.test_behavior, reserved={PRODUCER_TASK_ID}, id_limit=room)
+        if not graph:
+            raise ConfigError(f"The manifest {self._project.manifest} has no models, seeds or snapshots, so there is nothing to run.")
+        producer = DbtProducerWatcherOperator(
+            project_config=self._project,
+            profile_config=self._profile,
+            execution_config=self._execution,
+            ledger=self._ledger,
+            nodes=sorted({unique_id for spec in graph for unique_id in spec.nodes}),
+            flags=self._flags,
+            excluded_types=("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
+            ledger_group=self._group,
+            **self._task_args,
+        )
+        groups = {name: TaskGroup(name) for name in dict.fromkeys(spec.group for spec in graph) if name}
+        tasks = {spec.key: self._task(spec, groups.get(spec.group or ""), producer.task_id) for spec in graph}
+        for spec in graph:
+            for parent in spec.upstream:
+                tasks[spec.key].set_upstream(tasks[parent])
+        return {spec.key: groups.get(spec.group or "", tasks[spec.key]) for spec in graph if spec.kind is not TaskKind.TEST}
+
+    def _task(self, spec: TaskSpec, group: TaskGroup | None, producer: str) -> BaseOperator:
+        place: dict[str, Any] = {"task_group": group} if group is not None else {}
+        if spec.kind is TaskKind.EMPTY:
+            return EmptyOperator(task_id=spec.task_id, **place, **self._task_args)
+        return _CONSUMERS[spec.kind](
+            task_id=spec.task_id,
+            nodes=spec.nodes,
+            ledger=self._ledger,
+            producer_task_id=producer,
+            ledger_group=self._group,
+            poll_interval=self._execution.poll_interval,
+            **place,
+            **self._task_args,
+        )

@@ -1,0 +1,133 @@
+"""What a node's task does, decided from the ledger and the state of the producer's task. Pure: no Airflow, no clock, no I/O.
+
+Fresh is what belongs to this try of the task. For a task instance born at B (the time in its uuid7 id) a record counts if the
+producer task of its attempt started at or after B - 2 s, or if it is a success that finished at or after B. One rule for first tries,
+retries, clears and a run that was deleted and created again; older records never count.
+
+| newest fresh record | producer's task | verdict |
+|---|---|---|
+| success, warn, no-op, reused | any | SUCCEED |
+| failed, cancelled | any | FAIL, with dbt's message |
+| skipped | not terminal | WAIT |
+| skipped | terminal | RECOVER |
+| none | not terminal | WAIT |
+| none, node not in the plan | success | FAIL: what Airflow shows and what dbt built differ |
+| none | success | RECOVER |
+| none | failed, upstream_failed, skipped, removed | FAIL on the first try, RECOVER on a later one |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from ledger_watcher.records import NodeFinished, Outcome
+from ledger_watcher.state import Attempt, Node, RunState
+
+SLACK = timedelta(seconds=2)
+"""The producer's clock is its worker's; the birth of a task instance is the scheduler's."""
+
+TERMINAL = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
+"""States of the producer's task after which no more is written. The others, ``None`` included, mean: wait."""
+
+
+class Kind(Enum):
+    """What to do, the weightiest first: of several nodes the task does the first of these that applies to one of them."""
+
+    WAIT = "wait"
+    FAIL = "fail"
+    RECOVER = "recover"
+    SUCCEED = "succeed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do and why, in a sentence for the task's log."""
+
+    kind: Kind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """One try of one node's task: what it mirrors, when it was born, and its number."""
+
+    nodes: tuple[str, ...]
+    born: datetime
+    try_number: int
+
+
+def decide(watcher: Watcher, state: RunState, producer: str | None) -> Verdict:
+    """The verdict for all nodes of a task: it waits for every one of them, then the worst decides."""
+    verdicts = [decide_node(unique_id, watcher, state, producer) for unique_id in watcher.nodes]
+    for kind in Kind:
+        chosen = [verdict.reason for verdict in verdicts if verdict.kind is kind]
+        if chosen:
+            return Verdict(kind, _joined(chosen))
+    return Verdict(Kind.SUCCEED, "nothing to watch")
+
+
+def decide_node(unique_id: str, watcher: Watcher, state: RunState, producer: str | None) -> Verdict:
+    """The verdict for one node."""
+    record = fresh_record(state, unique_id, watcher.born)
+    if record is None:
+        return _without_record(unique_id, watcher, state, producer)
+    if record.outcome.ok:
+        return Verdict(Kind.SUCCEED, f"{unique_id}: {record.status}")
+    if record.outcome is not Outcome.SKIPPED:
+        return Verdict(Kind.FAIL, f"{unique_id}: {record.status}: {record.message or 'dbt gave no message'}")
+    cause = f" because of {', '.join(record.skip_cause)}" if record.skip_cause else ""
+    if producer in TERMINAL:
+        return Verdict(Kind.RECOVER, f"dbt skipped {unique_id}{cause}")
+    return Verdict(Kind.WAIT, f"dbt skipped {unique_id}{cause}; the producer is {producer or 'not started'}")
+
+
+def fresh_record(state: RunState, unique_id: str, born: datetime) -> NodeFinished | None:
+    """The record of a node that counts for a task instance born at ``born``, if there is one."""
+    node = state.nodes.get(unique_id)
+    if node is None or node.finished is None:
+        return None
+    return node.finished if _is_fresh(node, state, born) else None
+
+
+def fresh_attempt(state: RunState, born: datetime) -> Attempt | None:
+    """The newest attempt, if it belongs to this try of the task."""
+    attempt = state.attempt
+    return attempt if attempt is not None and _started_after(attempt, born) else None
+
+
+def _is_fresh(node: Node, state: RunState, born: datetime) -> bool:
+    record = node.finished
+    if record is None:
+        return False
+    if _started_after(state.attempts[node.epoch], born):
+        return True
+    return record.outcome.ok and (record.finished_at or record.ts) >= born
+
+
+def _started_after(attempt: Attempt, born: datetime) -> bool:
+    return attempt.started is not None and attempt.started.producer_started_at >= born - SLACK
+
+
+def _without_record(unique_id: str, watcher: Watcher, state: RunState, producer: str | None) -> Verdict:
+    if producer not in TERMINAL:
+        return Verdict(Kind.WAIT, f"no record of {unique_id} yet; the producer is {producer or 'not started'}")
+    attempt = fresh_attempt(state, watcher.born)
+    if producer == "success":
+        if attempt is not None and attempt.plan is not None and unique_id not in attempt.plan:
+            return Verdict(
+                Kind.FAIL,
+                f"{unique_id} was rendered in Airflow but is not among the nodes that dbt was to build: the manifest of the DAG file and the "
+                "project that dbt ran differ. Deploy the same version to both, then clear the run.",
+            )
+        return Verdict(Kind.RECOVER, f"the producer succeeded without a record of {unique_id}")
+    cause = f": {attempt.finished.message}" if attempt is not None and attempt.finished is not None and attempt.finished.message else ""
+    reason = f"the producer ended as {producer} before dbt finished {unique_id}{cause}"
+    return Verdict(Kind.FAIL if watcher.try_number <= 1 else Kind.RECOVER, reason)
+
+
+def _joined(reasons: Sequence[str]) -> str:
+    shown = "; ".join(reasons[:5])
+    return shown if len(reasons) <= 5 else f"{shown}; and {len(reasons) - 5} more"  # noqa: PLR2004 - what a log line bears

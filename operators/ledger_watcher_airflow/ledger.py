@@ -1,0 +1,48 @@
+"""Where the ledger of a task lies: configuration and the task's own identity, nothing passed between tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ledger_watcher.errors import ConfigError
+from ledger_watcher.ledger import RunKey
+from ledger_watcher.storage import Store, open_store
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+DEFAULT_DEPLOYMENT = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRef:
+    """A ledger's root as a task knows it. It goes into the serialized DAG as it is, so it never holds a credential."""
+
+    uri: str
+    conn_id: str | None = None
+    deployment: str = DEFAULT_DEPLOYMENT
+
+    def store(self) -> Store:
+        """The store, with the Airflow connection's filesystem if there is one. No request is made yet."""
+        return open_store(self.uri, filesystem=self._filesystem if self.conn_id else None)
+
+    def _filesystem(self) -> AbstractFileSystem:
+        from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
+        from airflow.sdk.io import get_fs  # noqa: PLC0415 - looks the connection up: only where a request is made
+
+        # No listings cache: a new segment would stay invisible behind it (ledger_watcher.storage).
+        options: dict[str, Any] = {"use_listings_cache": False}
+        scheme = self.uri.split("://", 1)[0]
+        try:
+            return get_fs(scheme, self.conn_id, options)
+        except (AirflowNotFoundException, AttributeError, ImportError, ValueError) as error:  # no such connection, or no provider for it
+            raise ConfigError(
+                f"The ledger {self.uri} cannot be opened with the connection {self.conn_id!r}: {error}. Create the connection, and install the "
+                f"provider for {scheme}:// where the producer and the triggerer run; or leave ledger_conn_id out."
+            ) from error
+
+
+def run_key(*, deployment: str, dag_id: str, run_id: str, group: str, map_index: int) -> RunKey:
+    """The identity of the ledger that a producer and its consumers share."""
+    return RunKey(deployment=deployment, dag_id=dag_id, run_id=run_id, group=group, map_index=map_index)

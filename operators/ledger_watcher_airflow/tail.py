@@ -1,0 +1,216 @@
+"""One reading task per triggerer and run, whatever the number of nodes that wait.
+
+A tail polls the chain once per interval, folds what is new into the state of the run, and wakes only those who watch a node that
+changed; a change of the producer's state wakes all. It never raises into its watchers: a storage that is out of reach means waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from asgiref.sync import sync_to_async
+
+from ledger_watcher.errors import ConfigError, CorruptLedger, Denied, LedgerWatcherError, UnsupportedLedger
+from ledger_watcher.ledger import ChainReader, Entry, RunKey
+from ledger_watcher.state import RunState
+from ledger_watcher_airflow.decision import TERMINAL, Kind, Verdict, Watcher, decide
+from ledger_watcher_airflow.ledger import LedgerRef
+
+log = logging.getLogger(__name__)
+
+LINGER = 30.0
+"""Seconds that a tail without watchers keeps what it has read: the next task of the run usually comes within them."""
+PRODUCER_INTERVAL = 5.0
+"""Seconds between two looks at the producer's state while dbt runs; once its attempt has ended, every poll looks."""
+NOTICE_AFTER = 180.0
+"""Seconds after which a waiting task says in its log what it waits for, again and again."""
+UNKNOWN = "not known yet"
+LONGEST_BACKOFF = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class TailKey:
+    """What a tail is about."""
+
+    ledger: LedgerRef
+    run: RunKey
+    producer: str
+
+
+ProducerState = Callable[[TailKey], Awaitable[str | None]]
+
+
+class Tail:
+    """Follows one run. ``state`` and ``producer`` belong together: the producer's state was read before the records were."""
+
+    def __init__(self, key: TailKey, *, poll: float, producer_state: ProducerState) -> None:
+        self.key = key
+        self.state = RunState()
+        self.producer: str | None = None
+        self.problem: LedgerWatcherError | None = None
+        self.polls = 0
+        self._poll = poll
+        self._producer_state = producer_state
+        self._reader: ChainReader | None = None
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._events: set[asyncio.Event] = set()
+        self._arrived = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self._looked = float("-inf")
+        self._rounds_begun = 0
+        self._rounds_done = 0
+
+    def follows(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it goes on reading in this event loop; one that has ended is of no use to a new watcher."""
+        return self.task is not None and not self.task.done() and self.task.get_loop() is loop
+
+    async def wait(self, watcher: Watcher, notice: Callable[[str], None]) -> Verdict:
+        """Wait until the watcher's nodes are decided. ``notice`` is told in words when waiting takes minutes.
+
+        Cancelling it is safe at any time.
+        """
+        event = asyncio.Event()
+        self._events.add(event)
+        for unique_id in watcher.nodes:
+            self._waiting.setdefault(unique_id, set()).add(event)
+        self._arrived.set()
+        # What is known of the producer may be older than this watcher (it may have been cleared together with the task), so only a
+        # look that begins after now counts for it.
+        self._looked = float("-inf")
+        first_round = self._rounds_begun + 1
+        loop = asyncio.get_running_loop()
+        notice_at = loop.time() + NOTICE_AFTER
+        try:
+            while True:
+                verdict = self._verdict(watcher, self.producer if self._rounds_done >= first_round else UNKNOWN)
+                if verdict.kind is not Kind.WAIT:
+                    return verdict
+                if loop.time() >= notice_at:
+                    notice(f"Still waiting: {verdict.reason}{self._trouble()}")
+                    notice_at = loop.time() + NOTICE_AFTER
+                event.clear()
+                timer = loop.call_at(notice_at, event.set)
+                try:
+                    await event.wait()  # not wait_for: before Python 3.12 it may swallow a cancellation
+                finally:
+                    timer.cancel()
+        finally:
+            self._events.discard(event)
+            for unique_id in watcher.nodes:
+                self._waiting[unique_id].discard(event)
+
+    async def follow(self) -> None:
+        """Poll until nobody has waited for :data:`LINGER` seconds."""
+        delay = self._poll
+        while True:
+            if not self._events:
+                self._arrived.clear()
+                try:
+                    await asyncio.wait_for(self._arrived.wait(), timeout=LINGER)
+                except asyncio.TimeoutError:
+                    if not self._events:
+                        return
+            delay = self._poll if await self._step() else min(delay * 2, LONGEST_BACKOFF)
+            await asyncio.sleep(delay * random.uniform(0.9, 1.1))  # noqa: S311 - spreads the polls of many runs
+
+    async def _step(self) -> bool:
+        """One poll: the producer's state first, then the records. False if the storage or Airflow did not answer."""
+        self.polls += 1
+        producer = self.producer
+        touched: set[asyncio.Event] = set()
+        try:
+            looked = self._look_is_due()
+            if looked:
+                self._looked = asyncio.get_running_loop().time()
+                self._rounds_begun += 1
+                producer = await self._producer_state(self.key)
+            # To the end of the chain, else a terminal producer would be judged by half of its records; one segment at a time, so that
+            # what was read before a failure is not lost.
+            while (entries := await sync_to_async(self._read, thread_sensitive=False)()) is not None:
+                self.state.apply(entries)
+                touched |= self._touched(entries)
+        except LedgerWatcherError as error:
+            self._trouble_with(error, producer)
+            return False
+        except Exception:  # Airflow's own API may be away for a while: that must not end a hundred tasks
+            log.exception("Could not follow %s (producer %s); trying on", self.key.run, self.key.producer)
+            self._wake(touched)
+            return False
+        recovered = self.problem is not None
+        if recovered:
+            log.info("The ledger can be read again: %s", self.key.run)
+            self.problem = None
+        self.producer = producer
+        if looked:
+            self._rounds_done = self._rounds_begun
+        self._wake(self._events if looked or recovered else touched)
+        return True
+
+    def _look_is_due(self) -> bool:
+        if self.state.ended and self.producer not in TERMINAL:
+            return True
+        return asyncio.get_running_loop().time() - self._looked >= PRODUCER_INTERVAL
+
+    def _read(self) -> list[Entry] | None:
+        if self._reader is None:
+            self._reader = ChainReader(self.key.ledger.store(), self.key.run)
+        return self._reader.poll()
+
+    def _trouble_with(self, error: LedgerWatcherError, producer: str | None) -> None:
+        if self.problem is None or type(self.problem) is not type(error):
+            log.warning("The ledger of %s cannot be read: %s", self.key.run, error)
+        self.problem = error
+        self.producer = producer
+        self._rounds_done = self._rounds_begun
+        self._wake(self._events)
+
+    def _trouble(self) -> str:
+        return f" (the ledger cannot be read: {self.problem})" if self.problem else ""
+
+    def _verdict(self, watcher: Watcher, producer: str | None) -> Verdict:
+        problem = self.problem
+        if isinstance(problem, (CorruptLedger, UnsupportedLedger)):
+            return Verdict(Kind.FAIL, str(problem))
+        verdict = decide(watcher, self.state, producer)
+        if problem is None or verdict.kind in (Kind.WAIT, Kind.SUCCEED):
+            return verdict
+        if isinstance(problem, (Denied, ConfigError)):
+            return Verdict(Kind.FAIL, f"The producer is {producer}, and the ledger cannot be read here: {problem}")
+        return Verdict(Kind.WAIT, verdict.reason)  # the record may be there: it only cannot be read at the moment
+
+    def _touched(self, entries: Iterable[Entry]) -> set[asyncio.Event]:
+        touched: set[asyncio.Event] = set()
+        for entry in entries:
+            touched |= self._waiting.get(getattr(entry.record, "unique_id", ""), set())
+        return touched
+
+    @staticmethod
+    def _wake(events: Iterable[asyncio.Event]) -> None:
+        for event in events:
+            event.set()
+
+
+_tails: dict[tuple[int, TailKey], Tail] = {}
+
+
+def tail_for(key: TailKey, *, poll: float, producer_state: ProducerState) -> Tail:
+    """The tail of a run in this process and event loop, started if there is none."""
+    loop = asyncio.get_running_loop()
+    place = (id(loop), key)
+    tail = _tails.get(place)
+    if tail is None or not tail.follows(loop):
+        tail = _tails[place] = Tail(key, poll=poll, producer_state=producer_state)
+        # An empty context: else its log lines would belong to whichever trigger came first.
+        tail.task = contextvars.Context().run(loop.create_task, tail.follow())
+        tail.task.add_done_callback(lambda _: _ended(place, tail))
+    return tail
+
+
+def _ended(place: tuple[int, TailKey], tail: Tail) -> None:
+    if _tails.get(place) is tail:  # another may have begun already
+        del _tails[place]

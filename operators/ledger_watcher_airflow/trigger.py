@@ -1,0 +1,144 @@
+"""The trigger in which a node's task begins and, nearly always, ends."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from ledger_watcher.records import NodeFinished, Outcome
+from ledger_watcher.state import RunState
+from ledger_watcher_airflow.decision import Kind, Watcher, fresh_record
+from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
+from ledger_watcher_airflow.tail import Tail, TailKey, tail_for
+
+
+class NodeTrigger(BaseTrigger):
+    """Waits for the records of ``nodes`` in a run's ledger, replays their log lines and ends the task as dbt ended them.
+
+    :param ledger: root URI of the ledger.
+    :param nodes: unique_ids of the nodes that the task mirrors.
+    :param producer: task id of the producer.
+    :param conn_id: Airflow connection of the storage.
+    :param group: task group path of the producer, part of the ledger's identity.
+    :param poll: seconds between two polls of the run's tail.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - Airflow stores each argument by name; all but three have defaults and are then left out
+        self,
+        ledger: str,
+        nodes: Sequence[str],
+        producer: str,
+        conn_id: str | None = None,
+        group: str = "",
+        deployment: str = DEFAULT_DEPLOYMENT,
+        poll: float = 1.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.ledger = ledger
+        self.nodes = list(nodes)
+        self.producer = producer
+        self.conn_id = conn_id
+        self.group = group
+        self.deployment = deployment
+        self.poll = poll
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, for another triggerer to take over."""
+        names = ("ledger", "nodes", "producer", "conn_id", "group", "deployment", "poll")
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event: success or failure of the task, or (plain) the request to go on on a worker."""
+        ti = self.task_instance
+        if ti is None:
+            raise RuntimeError("NodeTrigger works for tasks only")
+        try:
+            done = await self._watch(ti)
+        except Exception:  # raised, it would start a worker for each waiting task, only to fail it
+            self.log.exception("ledger-watcher failed here, which is a mistake in it: please report it. Clear this task to watch again.")
+            done = False
+        yield TaskSuccessEvent() if done else TaskFailedEvent()
+
+    async def _watch(self, ti: Any) -> bool:  # noqa: ANN401 - Airflow's RuntimeTaskInstance or its like
+        key = TailKey(
+            LedgerRef(uri=self.ledger, conn_id=self.conn_id, deployment=self.deployment),
+            run_key(deployment=self.deployment, dag_id=ti.dag_id, run_id=ti.run_id, group=self.group, map_index=ti.map_index),
+            self.producer,
+        )
+        tail = tail_for(key, poll=self.poll, producer_state=producer_state)
+        watcher = Watcher(nodes=tuple(self.nodes), born=born_at(ti.id), try_number=ti.try_number)
+        self.log.info("Watching %s in the ledger %s, run folder %s", ", ".join(self.nodes), self.ledger, key.run.prefix)
+        verdict = await tail.wait(watcher, self.log.info)
+        self._replay(tail, watcher)
+        if verdict.kind is Kind.SUCCEED:
+            return True
+        self.log.error("%s", verdict.reason)
+        if verdict.kind is Kind.RECOVER:
+            self.log.error(
+                "dbt has to run again for this task: clear the producer %r together with it (Airflow: Clear task, with the producer selected).",
+                self.producer,
+            )
+        return False
+
+    def _replay(self, tail: Tail, watcher: Watcher) -> None:
+        for unique_id in watcher.nodes:
+            record = fresh_record(tail.state, unique_id, watcher.born)
+            if record is None:
+                continue
+            for entry in tail.state.nodes[unique_id].logs:
+                for line in entry.lines:
+                    self.log.info("%s", line)
+                if entry.dropped:
+                    self.log.info("[%d more lines of dbt were not kept]", entry.dropped)
+            report = self.log.warning if record.outcome is Outcome.WARN else self.log.info
+            report("%s", describe(record, tail.state))
+
+
+def describe(record: NodeFinished, state: RunState) -> str:
+    """One line that says what became of a node."""
+    parts = [f"{record.unique_id}: {record.status}"]
+    if record.execution_time is not None:
+        parts.append(f"in {record.execution_time:.2f} s")
+    if record.rows_affected is not None:
+        parts.append(f"{record.rows_affected} rows")
+    if record.failures is not None:
+        parts.append(f"{record.failures} failures")
+    if record.relation:
+        parts.append(f"relation {record.relation}")
+    if record.query_id:
+        parts.append(f"query {record.query_id}")
+    if record.skip_cause:
+        parts.append(f"because of {', '.join(record.skip_cause)}")
+    if record.outcome is Outcome.WARN and record.message:
+        parts.append(record.message)
+    dbt = state.attempts[state.nodes[record.unique_id].epoch].dbt
+    if dbt is not None and dbt.invocation_id:
+        parts.append(f"dbt invocation {dbt.invocation_id}")
+    return ", ".join(parts)
+
+
+def born_at(task_instance_id: object) -> datetime:
+    """When a try of a task was created: the milliseconds in its uuid7 (RFC 9562); every retry and clear gets a new one."""
+    milliseconds = uuid.UUID(str(task_instance_id)).int >> 80
+    return datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc)
+
+
+async def producer_state(key: TailKey) -> str | None:
+    """State of the producer's task, ``removed`` if the run no longer has it, ``None`` if it was not started."""
+    states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+        dag_id=key.run.dag_id,
+        task_ids=[key.producer],
+        run_ids=[key.run.run_id],
+        map_index=key.run.map_index if key.run.map_index >= 0 else None,
+    )
+    found = states.get(key.run.run_id) or {}
+    if not found:
+        return "removed"
+    state = next(iter(found.values()))
+    return None if state is None else str(getattr(state, "value", state))

@@ -1,0 +1,1 @@
+"""Tools for developers of this repository; not part of the package."""

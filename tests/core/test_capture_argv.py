@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger_watcher.capture.argv import CAPTURE_FLAGS, SUBCOMMANDS, DbtCommand, Output, without_output_variables
+from ledger_watcher.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("command", "subcommand", "expected"),
+    [
+        ("dbt build", "build", "dbt {} build"),
+        ("dbt build --select a b+ tag:x", "build", "dbt {} build --select a b+ tag:x"),
+        ("dbt --target test build", "build", "dbt --target test {} build"),
+        ("dbt --target=test build", "build", "dbt --target=test {} build"),
+        ("dbt --no-partial-parse run -s run", "run", "dbt --no-partial-parse {} run -s run"),
+        ("dbt --profiles-dir build source freshness", "source", "dbt --profiles-dir build {} source freshness"),
+        ("/venv/bin/dbt -x test", "test", "/venv/bin/dbt -x {} test"),
+        ("my-dbt-wrapper.sh build", "build", "my-dbt-wrapper.sh {} build"),
+        ("uv run --project test --with dbt-duckdb dbt build", "build", "uv run --project test --with dbt-duckdb dbt {} build"),
+        ("python3.11 -m dbt.cli.main seed", "seed", "python3.11 -m dbt.cli.main {} seed"),
+        ("env A=1 dbt snapshot", "snapshot", "env A=1 dbt {} snapshot"),
+        ("dbtf build --log-format text -q", "build", "dbtf {} build"),
+        ("dbt --log-level=warn --debug build --use-colors -d --no-quiet", "build", "dbt {} build"),
+        ("dbt --log-level debug --no-use-colors build --log-format json", "build", "dbt {} build"),
+        ("dbt --log-format-file json --log-level-file info build", "build", "dbt --log-format-file json --log-level-file info {} build"),
+        ("dbt -dx -qf build -dq", "build", "dbt -x -f {} build"),
+        ("dbt run-operation stage --args --quiet --no-print", "run-operation", "dbt {} run-operation stage --args --quiet --no-print"),
+    ],
+)
+def test_where_the_flags_go(command: str, subcommand: str, expected: str) -> None:
+    parsed = DbtCommand.parse(tuple(command.split()))
+    assert parsed.subcommand == subcommand
+    assert " ".join(parsed.capturing()) == expected.format(" ".join(CAPTURE_FLAGS))
+
+
+OTHER = st.sampled_from(
+    [["--full-refresh"], ["--threads", "4"], ["--select", "a", "build"], ["--vars", "{quiet: 1}"], ["-x"], ["--state=-d"]]
+)
+OUTPUT = st.sampled_from([["--log-format", "text"], ["--log-level=none"], ["-d"], ["-q"], ["--no-use-colors"], ["--debug"], ["--quiet"]])
+GLOBAL = st.sampled_from([["--target", "test"], ["--no-partial-parse"], ["--profile=run"], ["-x"], ["--warn-error-options", "build"]])
+
+
+@given(
+    before=st.lists(GLOBAL | OUTPUT, max_size=4),
+    subcommand=st.sampled_from(sorted(SUBCOMMANDS)),
+    after=st.lists(OTHER | OUTPUT, max_size=5),
+)
+def test_only_output_flags_are_taken_out_and_ours_stand_before_the_subcommand(
+    before: list[list[str]], subcommand: str, after: list[list[str]]
+) -> None:
+    output = [["--log-format", "text"], ["--log-level=none"], ["-d"], ["-q"], ["--no-use-colors"], ["--debug"], ["--quiet"]]
+    argv = ("dbt", *(token for part in before for token in part), subcommand, *(token for part in after for token in part))
+    kept_before = [token for part in before if part not in output for token in part]
+    kept_after = [token for part in after if part not in output for token in part]
+    assert DbtCommand.parse(argv).capturing() == ("dbt", *kept_before, *CAPTURE_FLAGS, subcommand, *kept_after)
+
+
+@pytest.mark.parametrize(
+    ("command", "env", "output"),
+    [
+        ("dbt build", {}, Output()),
+        ("dbt build", {"DBT_QUIET": "1"}, Output(level="error")),
+        ("dbt build --no-quiet", {"DBT_QUIET": "1"}, Output()),
+        ("dbt -q build", {"DBT_DEBUG": "true"}, Output(level="error")),
+        ("dbt --debug build", {}, Output(level="debug")),
+        ("dbt build --log-level warn --log-format json", {}, Output(level="warn", json=True)),
+        ("dbt build --log-level=none -q", {}, Output(level="none")),
+        ("dbt build --use-colors", {}, Output(colors=True)),
+        ("dbt build", {"DBT_LOG_LEVEL": "warn", "DBT_ENGINE_LOG_LEVEL": "error"}, Output(level="error")),
+        ("dbt build -qx", {}, Output(level="error")),
+    ],
+)
+def test_what_the_user_wants_to_see(command: str, env: dict[str, str], output: Output) -> None:
+    assert DbtCommand.parse(tuple(command.split())).output(env) == output
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("", "no command"),
+        ("dbt", "has no dbt command"),
+        ("dbt --version", "has no dbt command"),
+        ("dbt biuld", "'biuld' is not a dbt command"),
+        ("dbt --target build", "has no dbt command"),
+        ("dbt init", "'init' is not a dbt command"),
+    ],
+)
+def test_what_is_not_a_dbt_command(command: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        DbtCommand.parse(tuple(command.split()))
+
+
+def test_options_are_found_anywhere() -> None:
+    command = DbtCommand.parse(
+        ("dbt", "--profile", "--target-path", "build", "--target-path", "a", "--project-dir=p", "--target-path", "b")
+    )
+    assert command.option("--target-path") == "b"
+    assert command.option("--project-dir") == "p"
+    assert command.option("--profile") == "--target-path"
+    assert command.option("--state") is None
+    assert command.dbt_args[0] == "--profile"
+
+
+def test_values_that_may_be_secret_are_not_recorded() -> None:
+    command = DbtCommand.parse(("dbt", "build", "--vars", "{token: x}", "--vars={token: x}", "--select", "--vars"))
+    assert command.redacted() == ("dbt", "build", "--vars", "***", "--vars=***", "--select", "--vars")
+
+
+def test_no_variable_hides_events() -> None:
+    env = {"DBT_QUIET": "1", "DBT_ENGINE_LOG_LEVEL": "none", "DBT_LOG_FORMAT": "text", "DBT_DEBUG": "0", "DBT_PROFILE": "p"}
+    assert without_output_variables(env) == {
+        "DBT_PROFILE": "p",
+        "DBT_QUIET": "false",
+        "DBT_USE_COLORS": "false",
+        "DBT_LOG_FORMAT_FILE": "text",
+    }
+    assert without_output_variables({"DBT_LOG_FORMAT_FILE": "json"})["DBT_LOG_FORMAT_FILE"] == "json"

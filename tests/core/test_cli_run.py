@@ -1,0 +1,131 @@
+"""``ledger-watcher run``: its options against a fake dbt."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ledger_watcher.cli import main
+from ledger_watcher.ledger import ChainReader, RunKey, list_runs
+from ledger_watcher.records import AttemptStarted
+from ledger_watcher.storage import LocalStore
+from tests.core.fakes import FakeDbt
+
+
+@pytest.fixture
+def dbt(tmp_path: Path) -> FakeDbt:
+    return FakeDbt.make(tmp_path)
+
+
+def invoke(dbt: FakeDbt, *args: str, code: str = "", env: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(main, ["run", *args], env={"FAKE_DBT": code, **(env or {})})
+
+
+def run_here(dbt: FakeDbt, tmp_path: Path, *args: str, code: str = "", env: dict[str, str] | None = None) -> Result:
+    options = ("--ledger", str(tmp_path / "ledger"), "--project-dir", str(dbt.project))
+    return invoke(dbt, *options, *args, "--", str(dbt.path), "build", code=code, env=env)
+
+
+def the_run(tmp_path: Path) -> tuple[RunKey, AttemptStarted]:
+    store = LocalStore(str(tmp_path / "ledger"))
+    (key,) = list_runs(store)
+    first = ChainReader(store, key).read()[0].record
+    assert isinstance(first, AttemptStarted)
+    return key, first
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_the_exit_code_is_dbts_and_both_ends_of_the_ledger_are_said(dbt: FakeDbt, tmp_path: Path, code: int) -> None:
+    result = run_here(dbt, tmp_path, code=f"sys.exit({code})")
+    assert result.exit_code == code
+    start, end = result.stderr.splitlines()
+    key, _ = the_run(tmp_path)
+    assert start == f"Ledger of {key}: file://{tmp_path}/ledger/{key.prefix}"
+    assert re.fullmatch(rf"Ledger ended with [0-9a-f]{{64}} \(dbt: exit code {code}, exit\)\.", end)
+    assert result.stdout == "00:00:00  MainReportVersion\n"
+
+
+def test_a_killed_dbt(dbt: FakeDbt, tmp_path: Path) -> None:
+    assert run_here(dbt, tmp_path, code="os.kill(os.getpid(), 9)").exit_code == 137
+
+
+def test_defaults(dbt: FakeDbt, tmp_path: Path) -> None:
+    assert run_here(dbt, tmp_path).exit_code == 0
+    key, started = the_run(tmp_path)
+    assert (key.dag_id, key.group, key.map_index, key.deployment) == ("shop", "", -1, "default")
+    assert re.fullmatch(r"cli__\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", key.run_id)
+    assert (started.try_number, started.clear_number) == (None, None)
+
+
+def test_options(dbt: FakeDbt, tmp_path: Path) -> None:
+    key_options = ("--dag-id", "d", "--run-id", "r", "--group", "g.h", "--map-index", "3", "--deployment", "e")
+    options = (*key_options, "--try-number", "2", "--clear-number", "1")
+    assert run_here(dbt, tmp_path, *options, "--producer-started-at", "2026-01-01T00:00:00+01:00").exit_code == 0
+    key, started = the_run(tmp_path)
+    assert key == RunKey(dag_id="d", run_id="r", group="g.h", map_index=3, deployment="e")
+    assert (started.try_number, started.clear_number) == (2, 1)
+    assert started.producer_started_at.isoformat() == "2025-12-31T23:00:00+00:00"
+
+
+def test_options_from_the_environment(dbt: FakeDbt, tmp_path: Path) -> None:
+    """What a container is given."""
+    values = {"LEDGER": str(tmp_path / "ledger"), "DAG_ID": "d", "RUN_ID": "r", "GROUP": "g", "MAP_INDEX": "0", "DEPLOYMENT": "e"}
+    env = {f"LEDGER_WATCHER_{name}": value for name, value in {**values, "PROJECT_DIR": str(dbt.project), "TRY_NUMBER": "1"}.items()}
+    assert invoke(dbt, str(dbt.path), "build", env=env).exit_code == 0
+    key, started = the_run(tmp_path)
+    assert key == RunKey(dag_id="d", run_id="r", group="g", map_index=0, deployment="e")
+    assert started.try_number == 1
+
+
+def test_dbts_own_options_are_dbts(dbt: FakeDbt, tmp_path: Path) -> None:
+    """With or without the two dashes."""
+    code = "text(' '.join(sys.argv[1:]))"
+    options = ("--ledger", str(tmp_path / "ledger"), "--project-dir", str(dbt.project))
+    for dashes in ((), ("--",)):
+        result = invoke(dbt, *options, *dashes, str(dbt.path), "build", "--select", "a", "--", "--help", code=code)
+        assert result.stdout.splitlines()[-1] == "--log-format json --log-level debug build --select a -- --help"
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--ledger", "s4://bucket", "--", "{dbt}", "build"), "unknown scheme 's4'"),
+        (("--ledger", "s3://key:secret@bucket", "--", "{dbt}", "build"), "holds credentials"),
+        (("--ledger", "{tmp}/l", "--storage-option", "x", "--", "{dbt}", "build"), "A storage option is KEY=VALUE"),
+        (("--ledger", "{tmp}/l", "--", "no-such-dbt", "build"), "'no-such-dbt' was not found; install dbt"),
+        (("--ledger", "{tmp}/l", "--", "{dbt}", "biuld"), "'biuld' is not a dbt command"),
+        (("--ledger", "{tmp}/l"), "There is no command to run"),
+        (("--ledger", "{tmp}/dbt", "--", "{dbt}", "build"), "lies below a file"),
+        (("--ledger", "{tmp}/l", "--project-dir", "{tmp}", "--", "{dbt}", "build"), "There is no dbt_project.yml in "),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_3(dbt: FakeDbt, tmp_path: Path, args: tuple[str, ...], says: str) -> None:
+    filled = [arg.format(dbt=dbt.path, tmp=tmp_path) for arg in args]
+    project = () if "--project-dir" in filled else ("--project-dir", str(dbt.project))
+    result = invoke(dbt, *project, *filled, code="open('started', 'w')")
+    assert result.exit_code == 3
+    *_, last = result.stderr.splitlines()
+    assert last.startswith("Error: ")
+    assert says in last
+    assert "secret" not in result.stderr
+    assert not (dbt.project / "started").exists()
+
+
+@pytest.mark.parametrize("args", [(), ("--ledger", "x", "--map-index", "one"), ("--ledger", "x", "--producer-started-at", "now")])
+def test_usage_errors_are_clicks(dbt: FakeDbt, args: tuple[str, ...]) -> None:
+    assert invoke(dbt, *args, "--", "dbt", "build").exit_code == 2
+
+
+def test_problems_are_said(dbt: FakeDbt, tmp_path: Path) -> None:
+    result = run_here(dbt, tmp_path, code='say("NodeFinished", "debug", node_name="a", data={"run_result": {}})')
+    assert result.exit_code == 0
+    assert "Note: an event NodeFinished could not be read: ValueError: it has no status\n" in result.stderr
+
+
+def test_help_names_every_variable() -> None:
+    text = CliRunner().invoke(main, ["run", "--help"]).output
+    for name in ("LEDGER", "DAG_ID", "RUN_ID", "GROUP", "MAP_INDEX", "DEPLOYMENT", "PROJECT_DIR", "IN_PROCESS", "STORAGE_OPTION"):
+        assert f"LEDGER_WATCHER_{name}" in text

@@ -1,0 +1,98 @@
+"""One real Airflow, one real S3 server (moto) and the projects that the end-to-end tests run, started once per session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import requests
+
+from scripts.airflow_stack import AirflowStack
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parents[1] / "operators" / "ledger_watcher_airflow" / "example_dags" / "dbt"
+BUCKET = "ledgers"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[SimpleNamespace]:
+    """A moto_server process: ``url`` and the ``env`` that points any S3 client at it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    env = {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    try:
+        session = requests.Session()
+        retries = requests.adapters.Retry(total=60, connect=60, backoff_factor=0.1, backoff_max=0.5)
+        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retries))
+        session.put(f"{url}/{BUCKET}", timeout=5).raise_for_status()
+        yield SimpleNamespace(url=url, env=env, ledger=f"s3://{BUCKET}/e2e")
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+
+def prepare(source: Path, target: Path, env: dict[str, str]) -> None:
+    """A copy of a dbt project with its manifest, as a deployment has it."""
+    shutil.copytree(source, target)
+    dbt = Path(sys.executable).with_name("dbt")
+    subprocess.run(
+        [dbt, "parse", "--project-dir", target, "--profiles-dir", target, "--quiet"],
+        check=True,
+        cwd=target,
+        env={**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false", **env},
+    )
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the projects, their databases and the local ledger are."""
+    folder = tmp_path_factory.mktemp("e2e")
+    prepare(EXAMPLES / "jaffle", folder / "jaffle_local", {})
+    for name in ("jaffle_s3", "jaffle_group", "jaffle_first", "jaffle_second"):
+        shutil.copytree(folder / "jaffle_local", folder / name)
+    prepare(HERE / "projects" / "broken", folder / "broken", {"BROKEN_DUCKDB_PATH": ":memory:"})
+    shutil.copytree(folder / "broken", folder / "no_bucket")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def airflow(home: Path, s3: SimpleNamespace) -> Iterator[AirflowStack]:
+    """The real thing: scheduler with LocalExecutor, dag-processor, triggerer, api-server; metadata in SQLite."""
+    env = {
+        **s3.env,
+        "E2E_HOME": str(home),
+        "E2E_S3_LEDGER": s3.ledger,
+        "LEDGER_WATCHER_CACHE_DIR": str(home / "cache"),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }
+    dags = home / "dags"
+    shutil.copytree(HERE / "dags", dags)
+    with AirflowStack(home / "airflow", dags, env=env) as stack:
+        yield stack

@@ -1,0 +1,38 @@
+"""The jaffle project as DAGs: on a local ledger, on S3, and as task groups in a bigger DAG."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+
+from ledger_watcher_airflow import DbtDag, DbtTaskGroup, ExecutionConfig, InvocationMode, ProfileConfig, ProjectConfig
+
+HERE = Path(os.environ["E2E_HOME"])
+COMMON = {"schedule": None, "start_date": datetime(2026, 1, 1), "catchup": False}
+
+
+def dbt(project: str, ledger: str, **execution: object) -> dict[str, object]:
+    """Each DAG has a project folder and a DuckDB file of its own: DuckDB lets one process write at a time."""
+    folder = HERE / project
+    return {
+        "project_config": ProjectConfig(dbt_project_path=folder, env_vars={"JAFFLE_DUCKDB_PATH": str(folder / "jaffle.duckdb")}),
+        "profile_config": ProfileConfig(profile_name="jaffle", profiles_yml_filepath=folder / "profiles.yml"),
+        "execution_config": ExecutionConfig(ledger_uri=ledger, **execution),
+    }
+
+
+LOCAL = str(HERE / "ledger")
+
+DbtDag("jaffle_local", **COMMON, **dbt("jaffle_local", LOCAL))
+DbtDag("jaffle_s3", **COMMON, **dbt("jaffle_s3", os.environ["E2E_S3_LEDGER"], invocation_mode=InvocationMode.SUBPROCESS))
+
+with DAG("jaffle_group", **COMMON):
+    before, after = EmptyOperator(task_id="before"), EmptyOperator(task_id="after")
+    before >> DbtTaskGroup("dbt", **dbt("jaffle_group", LOCAL)) >> after
+
+with DAG("jaffle_two_groups", **COMMON):
+    DbtTaskGroup("first", **dbt("jaffle_first", LOCAL)) >> DbtTaskGroup("second", **dbt("jaffle_second", LOCAL))

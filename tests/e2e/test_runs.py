@@ -1,0 +1,165 @@
+"""What a user sees of a run: tasks, states, order, logs; and what the run cost Airflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from scripts.airflow_stack import AirflowStack, StackError
+
+HERE = Path(__file__).parent
+PRODUCER = "dbt_producer_watcher"
+
+
+def run(airflow: AirflowStack, dag_id: str, timeout: float = 120) -> tuple[str, str]:
+    airflow.wait_for_dag(dag_id, 60)
+    run_id = airflow.trigger(dag_id)
+    return run_id, airflow.wait_for_run(dag_id, run_id, timeout)
+
+
+def states(airflow: AirflowStack, dag_id: str, run_id: str) -> dict[str, str]:
+    return {ti["task_id"]: ti["state"] for ti in airflow.task_instances(dag_id, run_id)}
+
+
+def worker_logs(airflow: AirflowStack, dag_id: str, run_id: str) -> list[str]:
+    """Tasks that ran on a worker: only a worker writes attempt=N.log; the triggerer's files end in .trigger.<job>.log."""
+    logs = airflow.home.glob(f"logs/dag_id={dag_id}/run_id={run_id}/task_id=*/attempt=*.log")
+    return sorted(path.parent.name.removeprefix("task_id=") for path in logs if ".trigger." not in path.name)
+
+
+def show(ledger: str, dag_id: str, run_id: str, *options: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+    """The run as the command line reads it back."""
+    command = [sys.executable, "-m", "ledger_watcher.cli", "show", ledger, "--dag-id", dag_id, "--run-id", run_id, "--json", *options]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **(env or {})})
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_every_node_is_a_task_and_the_run_costs_one_worker(airflow: AirflowStack, home: Path, s3: SimpleNamespace, where: str) -> None:
+    """All nodes have tasks that succeed in the order of dbt's edges; one worker process, no XCom, no Variable."""
+    dag_id = f"jaffle_{where}"
+    run_id, state = run(airflow, dag_id)
+    tasks = states(airflow, dag_id, run_id)
+    assert state == "success", tasks
+    assert set(tasks.values()) == {"success"}
+
+    manifest = json.loads((home / dag_id / "target" / "manifest.json").read_text())
+    built = {uid: node for uid, node in manifest["nodes"].items() if node["resource_type"] in ("model", "seed", "snapshot")}
+    suffix = {"model": "run", "seed": "seed", "snapshot": "snapshot"}
+    task_of = {}
+    for uid, node in built.items():
+        kind = suffix[node["resource_type"]]
+        task_of[uid] = f"{node['name']}.{kind}" if f"{node['name']}.{kind}" in tasks else f"{node['name']}_{kind}"
+    assert set(task_of.values()) <= set(tasks)
+    assert len(built) >= 11
+
+    assert worker_logs(airflow, dag_id, run_id) == [PRODUCER]
+    pids = airflow.sql(
+        "select task_id from task_instance where dag_id = :d and run_id = :r and pid is not null", {"d": dag_id, "r": run_id}
+    )
+    assert [row[0] for row in pids] == [PRODUCER]
+    assert airflow.sql("select count(*) from xcom where dag_id = :d", {"d": dag_id})[0][0] == 0
+    assert airflow.sql("select count(*) from variable")[0][0] == 0
+
+    ended = dict(airflow.sql("select task_id, end_date from task_instance where dag_id = :d and run_id = :r", {"d": dag_id, "r": run_id}))
+    began = dict(airflow.sql("select task_id, start_date from task_instance where dag_id = :d and run_id = :r", {"d": dag_id, "r": run_id}))
+    edges = [(parent, uid) for uid, node in built.items() for parent in node["depends_on"].get("nodes", []) if parent in built]
+    assert edges
+    for parent, child in edges:
+        assert ended[task_of[parent]] <= began[task_of[child]], (parent, child)
+
+    model = next(uid for uid in built if uid.startswith("model."))
+    text = airflow.logs(dag_id, run_id, task_of[model])
+    name = built[model]["name"]
+    assert re.search(rf"OK created sql .*{name}", text), text
+    assert f"{model}: success" in text
+
+    ledger = s3.ledger if where == "s3" else str(home / "ledger")
+    seen = show(ledger, dag_id, run_id, env=s3.env)
+    results = json.loads((home / dag_id / "target" / "run_results.json").read_text())["results"]
+    nodes = {node["unique_id"]: node for node in seen["nodes"]}
+    assert len(results) >= len(built)
+    for result in results:
+        node = nodes[result["unique_id"]]
+        assert node["status"] == result["status"]
+        assert node["execution_time"] == pytest.approx(result["execution_time"], abs=1e-6)
+        assert node["message"] == result["message"]
+        assert node["failures"] == result["failures"]
+        assert node["rows_affected"] == result["adapter_response"].get("rows_affected")
+
+
+def test_a_task_group_stands_between_two_tasks(airflow: AirflowStack) -> None:
+    """What is before the group ends before it, the producer included; what is after waits for all of it."""
+    run_id, state = run(airflow, "jaffle_group")
+    assert state == "success", states(airflow, "jaffle_group", run_id)
+    rows = airflow.sql(
+        "select task_id, start_date, end_date from task_instance where dag_id = 'jaffle_group' and run_id = :r", {"r": run_id}
+    )
+    began = {row[0]: row[1] for row in rows}
+    ended = {row[0]: row[2] for row in rows}
+    inside = [task for task in ended if task.startswith("dbt.")]
+    assert f"dbt.{PRODUCER}" in inside
+    assert all(ended["before"] <= began[task] for task in inside)
+    assert all(ended[task] <= began["after"] for task in inside)
+
+
+def test_two_groups_have_a_ledger_each(airflow: AirflowStack, home: Path) -> None:
+    """Two groups of one DAG run write two ledgers; each is complete."""
+    run_id, state = run(airflow, "jaffle_two_groups", 180)
+    assert state == "success", states(airflow, "jaffle_two_groups", run_id)
+    for group in ("first", "second"):
+        seen = show(str(home / "ledger"), "jaffle_two_groups", run_id, "--group", group)
+        assert {node["state"] for node in seen["nodes"]} == {"success"}
+        assert worker_logs(airflow, "jaffle_two_groups", run_id) == [f"first.{PRODUCER}", f"second.{PRODUCER}"]
+
+
+def test_a_failing_model_shows_as_itself(airflow: AirflowStack) -> None:
+    """The failing model's task fails with dbt's error, what is below does not run, what is beside does, the run is failed."""
+    run_id, state = run(airflow, "broken")
+    tasks = states(airflow, "broken", run_id)
+    assert state == "failed"
+    assert tasks == {
+        PRODUCER: "success",
+        "good.run": "success",
+        "good.test": "success",
+        "bad_run": "failed",
+        "below_bad_run": "upstream_failed",
+        "beside_run": "success",
+        "tested.run": "success",
+        "tested.test": "failed",
+        "below_tested_run": "upstream_failed",
+    }
+    assert "no_such_column" in airflow.logs("broken", run_id, "bad_run")
+    assert "Got 1 result" in airflow.logs("broken", run_id, "tested.test")
+    assert "Got 1 result, configured to warn" in airflow.logs("broken", run_id, "good.test")
+    assert "because of model.broken.bad" in airflow.logs("broken", run_id, PRODUCER)
+
+
+def test_a_ledger_that_cannot_be_written_fails_the_run_at_once(airflow: AirflowStack) -> None:
+    """No task waits for a producer that could not begin; each log says what is wrong."""
+    run_id, state = run(airflow, "no_bucket")
+    tasks = states(airflow, "no_bucket", run_id)
+    assert state == "failed"
+    assert tasks[PRODUCER] == "failed"
+    assert set(tasks.values()) == {"failed", "upstream_failed"}
+    for task in (PRODUCER, "good.run"):
+        assert "does not exist" in airflow.logs("no_bucket", run_id, task), task
+
+
+def test_a_mistake_known_at_parse_is_an_import_error(airflow: AirflowStack, home: Path) -> None:
+    """An unknown profile is named where Airflow shows errors of DAG files, with what there is instead."""
+    file = home / "dags" / "unknown_profile.py"
+    file.write_text((HERE / "wrong" / file.name).read_text())
+    try:
+        with pytest.raises(StackError, match="has no profile 'no_such_profile'; it has jaffle"):
+            airflow.wait_for_dag("wrong", 60)
+    finally:
+        file.unlink()

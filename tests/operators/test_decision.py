@@ -1,0 +1,275 @@
+"""The decision table row by row, what is fresh, and what never may happen."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger_watcher.records import NodeStarted, Outcome, Record
+from ledger_watcher.state import RunState
+from ledger_watcher_airflow.decision import SLACK, TERMINAL, Kind, Verdict, Watcher, decide, fresh_record
+from tests.operators.runs import BORN, at, began, done, over, planned, state_of
+
+NODE = "model.shop.a"
+OTHER = "model.shop.b"
+OK = [Outcome.SUCCESS, Outcome.WARN, Outcome.NOOP, Outcome.REUSED]
+RUNNING = [None, "queued", "running", "up_for_retry", "scheduled", "restarting", "deferred", "not known yet"]
+ENDED = sorted(TERMINAL)
+FAILED = ["failed", "upstream_failed", "skipped", "removed"]
+
+
+def verdict(state: RunState, producer: str | None, *nodes: str, tried: int = 1) -> Verdict:
+    return decide(Watcher(nodes=nodes or (NODE,), born=BORN, try_number=tried), state, producer)
+
+
+def record_of(outcome: Outcome, **more: object) -> RunState:
+    return state_of([began(1), done(NODE, outcome, **more)])
+
+
+# The table -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("producer", [*RUNNING, *ENDED])
+@pytest.mark.parametrize("outcome", OK)
+def test_done_succeeds_whatever_the_producer_is(outcome: Outcome, producer: str | None) -> None:
+    assert verdict(record_of(outcome), producer).kind is Kind.SUCCEED
+
+
+@pytest.mark.parametrize("producer", [*RUNNING, *ENDED])
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.CANCELLED])
+def test_failed_fails_with_dbt_s_message(outcome: Outcome, producer: str | None) -> None:
+    found = verdict(record_of(outcome, message="division by zero"), producer)
+    assert found.kind is Kind.FAIL
+    assert NODE in found.reason
+    assert "division by zero" in found.reason
+
+
+def test_failed_without_a_message_says_so() -> None:
+    assert "no message" in verdict(record_of(Outcome.FAILED), "running").reason
+
+
+@pytest.mark.parametrize("producer", RUNNING)
+def test_skipped_waits_while_the_producer_may_go_on(producer: str | None) -> None:
+    found = verdict(record_of(Outcome.SKIPPED, skip_cause=("model.shop.z",)), producer)
+    assert found.kind is Kind.WAIT
+    assert "model.shop.z" in found.reason
+
+
+@pytest.mark.parametrize("producer", ENDED)
+def test_skipped_recovers_when_the_producer_has_ended(producer: str) -> None:
+    found = verdict(record_of(Outcome.SKIPPED, skip_cause=("model.shop.z",)), producer)
+    assert found.kind is Kind.RECOVER
+    assert "model.shop.z" in found.reason
+
+
+@pytest.mark.parametrize("producer", RUNNING)
+@pytest.mark.parametrize("tried", [1, 2])
+def test_nothing_waits_while_the_producer_may_go_on(producer: str | None, tried: int) -> None:
+    for state in (state_of(), state_of([began(1)]), state_of([began(1), planned(OTHER)]), state_of([began(1), over()])):
+        assert verdict(state, producer, tried=tried).kind is Kind.WAIT
+
+
+@pytest.mark.parametrize("tried", [1, 2])
+def test_nothing_recovers_when_the_producer_succeeded(tried: int) -> None:
+    """Green for work that was not done is the one thing that must not be."""
+    for state in (state_of(), state_of([began(1), over()]), state_of([began(1), planned(NODE), over()])):
+        assert verdict(state, "success", tried=tried).kind is Kind.RECOVER
+
+
+def test_a_node_that_dbt_was_never_to_build_fails_and_says_what_to_deploy() -> None:
+    found = verdict(state_of([began(1), planned(OTHER), over()]), "success")
+    assert found.kind is Kind.FAIL
+    assert NODE in found.reason
+    assert "Deploy" in found.reason
+
+
+def test_the_plan_of_an_old_attempt_says_nothing() -> None:
+    assert verdict(state_of([began(-100), planned(OTHER), over()]), "success").kind is Kind.RECOVER
+
+
+@pytest.mark.parametrize("producer", FAILED)
+def test_nothing_fails_on_the_first_try_when_the_producer_failed(producer: str) -> None:
+    found = verdict(state_of([began(1), over("Database Error: no such host", code=2)]), producer)
+    assert found.kind is Kind.FAIL
+    assert producer in found.reason
+    assert "no such host" in found.reason
+
+
+@pytest.mark.parametrize("producer", FAILED)
+def test_nothing_recovers_on_a_later_try_when_the_producer_failed(producer: str) -> None:
+    assert verdict(state_of([began(1), over(code=2)]), producer, tried=2).kind is Kind.RECOVER
+
+
+def test_the_message_of_an_old_attempt_is_not_named_as_the_cause() -> None:
+    assert "old trouble" not in verdict(state_of([began(-100), over("old trouble", code=2)]), "failed").reason
+
+
+# What is fresh -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("started", "counts"), [(0, True), (-2, True), (-2.001, False), (-3600, False), (10, True)])
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.SKIPPED])
+def test_a_failure_counts_if_its_producer_started_with_the_task_or_later(started: float, counts: bool, outcome: Outcome) -> None:
+    state = state_of([began(started), done(NODE, outcome)])
+    assert (fresh_record(state, NODE, BORN) is not None) is counts
+
+
+@pytest.mark.parametrize(("finished", "counts"), [(-1, False), (-0.001, False), (0, True), (5, True)])
+@pytest.mark.parametrize("outcome", OK)
+def test_a_success_of_an_older_producer_counts_if_it_finished_later(finished: float, counts: bool, outcome: Outcome) -> None:
+    state = state_of([began(-3600), done(NODE, outcome, finished)])
+    assert (fresh_record(state, NODE, BORN) is not None) is counts
+
+
+def test_a_success_of_a_new_producer_counts_whenever_it_finished() -> None:
+    """Carried over from the attempt before: recorded again, with the time at which it really finished."""
+    state = state_of([began(-3600), done(NODE, seconds=-3000)], [began(1), done(NODE, seconds=-3000, source="carried_over")])
+    assert verdict(state, "running").kind is Kind.SUCCEED
+
+
+def test_without_a_time_of_its_end_a_success_counts_by_the_time_of_its_record() -> None:
+    record = done(NODE)
+    for seconds, counts in ((-1, False), (1, True)):
+        bare = type(record)(ts=at(seconds), unique_id=NODE, outcome=Outcome.SUCCESS, status="success")
+        assert (fresh_record(state_of([began(-3600), bare]), NODE, BORN) is not None) is counts
+
+
+def test_the_newest_attempt_that_touched_the_node_decides() -> None:
+    assert verdict(state_of([began(1), done(NODE, Outcome.FAILED)], [began(2), done(NODE)]), "running").kind is Kind.SUCCEED
+    assert verdict(state_of([began(1), done(NODE)], [began(2), done(NODE, Outcome.FAILED)]), "running").kind is Kind.FAIL
+
+
+def test_a_node_that_runs_again_has_no_record_yet() -> None:
+    again = NodeStarted(ts=at(3), unique_id=NODE)
+    assert verdict(state_of([began(1), done(NODE, Outcome.FAILED)], [began(2), again]), "running").kind is Kind.WAIT
+
+
+def test_a_retried_producer_leaves_the_failures_of_its_first_attempt_to_the_first_try() -> None:
+    """The failed task was retried too (born 60 s later), while the producer was still up_for_retry; then it runs again."""
+    first = [began(0), done(NODE, Outcome.FAILED, 30)]
+    second_try = Watcher(nodes=(NODE,), born=at(60), try_number=2)
+    assert decide(second_try, state_of(first), "up_for_retry").kind is Kind.WAIT
+    assert decide(second_try, state_of(first, [began(90)]), "running").kind is Kind.WAIT
+    assert decide(second_try, state_of(first, [began(90), done(NODE, seconds=95)]), "running").kind is Kind.SUCCEED
+
+
+def test_clearing_one_task_finds_nothing_fresh_in_a_finished_run() -> None:
+    """The run is over: what it recorded is what was cleared."""
+    for outcome in Outcome:
+        state = state_of([began(-600), done(NODE, outcome, -500), over()])
+        assert verdict(state, "success", tried=2).kind is Kind.RECOVER
+
+
+def test_clearing_the_whole_run_waits_for_the_new_attempt() -> None:
+    old = [began(-600), done(NODE, Outcome.FAILED, -500), over(code=1)]
+    assert verdict(state_of(old), None, tried=2).kind is Kind.WAIT
+    assert verdict(state_of(old, [began(3)]), "running", tried=2).kind is Kind.WAIT
+    assert verdict(state_of(old, [began(3), done(NODE)]), "running", tried=2).kind is Kind.SUCCEED
+
+
+def test_a_run_deleted_and_created_again_ignores_what_lies_in_its_folder() -> None:
+    """Same dag_id and run_id, so the same ledger; tries count from 1 again."""
+    for outcome in Outcome:
+        old = [began(-600), done(NODE, outcome, -500), over()]
+        assert verdict(state_of(old), "running").kind is Kind.WAIT
+        assert verdict(state_of(old), "failed").kind is Kind.FAIL
+        assert verdict(state_of(old, [began(1), done(NODE)]), "running").kind is Kind.SUCCEED
+
+
+def test_the_slack_is_for_clocks_only() -> None:
+    assert timedelta(0) < SLACK <= timedelta(seconds=5)
+
+
+# Several nodes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_of_several_nodes_waits_for_all() -> None:
+    state = state_of([began(1), done(NODE, Outcome.FAILED)])
+    found = verdict(state, "running", NODE, OTHER)
+    assert found.kind is Kind.WAIT
+    assert OTHER in found.reason
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "kind"),
+    [
+        ((Outcome.SUCCESS, Outcome.WARN), Kind.SUCCEED),
+        ((Outcome.SUCCESS, Outcome.FAILED), Kind.FAIL),
+        ((Outcome.FAILED, Outcome.SKIPPED), Kind.FAIL),
+        ((Outcome.SUCCESS, Outcome.SKIPPED), Kind.RECOVER),
+    ],
+)
+@pytest.mark.parametrize("swap", [False, True])
+def test_of_several_nodes_the_worst_decides(outcomes: tuple[Outcome, Outcome], kind: Kind, swap: bool) -> None:
+    first, second = reversed(outcomes) if swap else outcomes
+    assert verdict(state_of([began(1), done(NODE, first), done(OTHER, second)]), "success", NODE, OTHER).kind is kind
+
+
+def test_the_reasons_of_many_nodes_fit_into_a_log_line() -> None:
+    nodes = [f"model.shop.m{i}" for i in range(200)]
+    found = verdict(state_of([began(1), *(done(uid, Outcome.FAILED) for uid in nodes)]), "success", *nodes)
+    assert "195 more" in found.reason
+    assert len(found.reason) < 1000
+
+
+# What never may happen -----------------------------------------------------------------------------------------------
+
+
+times = st.sampled_from([-100.0, -2.5, -2.0, -1.0, 0.0, 1.0, 50.0])
+nodes = st.sampled_from([NODE, OTHER, "model.shop.c"])
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> list[list[Record]]:
+    attempts: list[list[Record]] = []
+    for start in draw(st.lists(times, max_size=3)):
+        records: list[Record] = [began(start)]
+        if draw(st.booleans()):
+            records.append(planned(*draw(st.lists(nodes, unique=True))))
+        records += [
+            done(uid, outcome, seconds) if outcome else NodeStarted(ts=at(seconds), unique_id=uid)
+            for uid, outcome, seconds in draw(st.lists(st.tuples(nodes, st.none() | st.sampled_from(Outcome), times), max_size=6))
+        ]
+        if draw(st.booleans()):
+            records.append(over())
+        attempts.append(records)
+    return attempts
+
+
+def newest(attempts: list[list[Record]], uid: str) -> tuple[float, Outcome, float] | None:
+    """Read once more from the records: start of the newest attempt that touched the node, its outcome there, and when."""
+    for records in reversed(attempts):
+        mine = [record for record in records if getattr(record, "unique_id", None) == uid]
+        if mine:
+            ends = [record for record in mine if hasattr(record, "outcome")]
+            good = [record for record in ends if record.outcome in OK]
+            if not ends:
+                return None
+            last = (good or ends)[-1]
+            start = (records[0].ts - BORN).total_seconds()
+            return start, last.outcome, (last.finished_at - BORN).total_seconds()
+    return None
+
+
+@settings(max_examples=400, deadline=None)
+@given(runs(), st.sampled_from([*RUNNING, *ENDED]), st.lists(nodes, min_size=1, unique=True), st.integers(1, 3))
+def test_every_verdict_follows_from_the_records(attempts: list[list[Record]], producer: str | None, watched: list[str], tried: int) -> None:
+    state = state_of(*attempts)
+    found = verdict(state, producer, *watched, tried=tried)
+    fresh: dict[str, Outcome] = {}
+    for uid in watched:
+        last = newest(attempts, uid)
+        if last is not None and (last[0] >= -2 or (last[1] in OK and last[2] >= 0)):
+            fresh[uid] = last[1]
+    assert (found.kind is Kind.SUCCEED) is (set(fresh) == set(watched) and all(outcome in OK for outcome in fresh.values()))
+    if producer in TERMINAL:
+        assert found.kind is not Kind.WAIT
+    else:
+        assert found.kind is not Kind.RECOVER
+        if found.kind is Kind.FAIL:
+            assert set(fresh) == set(watched)
+            assert not set(fresh.values()).isdisjoint({Outcome.FAILED, Outcome.CANCELLED})
+    assert found.reason
