@@ -26,7 +26,8 @@ attempt
 node
     ``unique_id``, ``name``, ``resource_type``, ``materialized``, ``relation``, ``attempt``, ``state`` (success, warn, failed, skipped,
     noop, reused, cancelled; running, unfinished: its attempt is over without its end; waiting, not_run: planned and not begun),
-    and as in dbt's run_results.json ``status``, ``execution_time``, ``message``, ``failures``, ``adapter_response``; ``rows_affected``,
+    and as in dbt's run_results.json ``status``, ``execution_time`` (equal to about seven digits: dbt's events have it as a 32-bit float),
+    ``message``, ``failures``, ``adapter_response``; ``rows_affected``,
     ``query_id``, ``thread``, ``started_at``, ``finished_at``, ``skip_cause`` (unique_ids), ``source`` (event, run_results, carried_over).
     ``show LEDGER NODE`` adds ``log`` (lines), ``log_dropped`` (how many were not kept), ``batches`` (of a microbatch model).
 """

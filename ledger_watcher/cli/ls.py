@@ -72,7 +72,7 @@ def _print(store: Store, shown: list[Reading], total: int, *, as_json: bool, uri
     if as_json:
         say_json(_shape.ledger(store.root, shown, total, now))
     elif not shown:
-        hint = "" if isinstance(store, LocalStore) else " (a mistyped bucket or prefix looks the same)"
+        hint = "" if isinstance(store, LocalStore) else " (a mistyped prefix looks the same)"
         say_note(f"No runs under {store.root}{hint}.")
     elif uris:
         for reading in shown:

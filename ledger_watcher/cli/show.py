@@ -144,7 +144,7 @@ def _show_run(reading: Reading, rows: Sequence[NodeRow], now: datetime) -> None:
     for attempt in attempts:
         _show_remarks(attempt.epoch, state)
     say()
-    say(f"{len(rows)} nodes: {counts_text(counts(rows))}" if rows else "No nodes yet.")
+    say(f"{len(rows)} node{'' if len(rows) == 1 else 's'}: {counts_text(counts(rows))}" if rows else "No nodes yet.")
     if rows:
         say_grid(Grid(_NODES, [_node_cells(row, state) for row in rows]))
 

@@ -115,7 +115,7 @@ class _Renderer:
             flags=self._flags,
             excluded_types=("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
             ledger_group=self._group,
-            **self._task_args,
+            **{name: value for name, value in self._task_args.items() if name not in ("priority_weight", "weight_rule")},
         )
         groups = {name: TaskGroup(name) for name in dict.fromkeys(spec.group for spec in graph) if name}
         tasks = {spec.key: self._task(spec, groups.get(spec.group or ""), producer.task_id) for spec in graph}

@@ -60,8 +60,19 @@ class Watcher:
 
 
 def decide(watcher: Watcher, state: RunState, producer: str | None) -> Verdict:
-    """The verdict for all nodes of a task: it waits for every one of them, then the worst decides."""
+    """The verdict for all nodes of a task: it waits for every one of them, then the worst decides.
+
+    A node that dbt skipped because of another one of the same task (a model behind its own unit test) has its answer: it is not
+    waited for.
+    """
     verdicts = [decide_node(unique_id, watcher, state, producer) for unique_id in watcher.nodes]
+    failed = {unique_id for unique_id, verdict in zip(watcher.nodes, verdicts, strict=True) if verdict.kind is Kind.FAIL}
+    if failed:
+        verdicts = [
+            verdict
+            for unique_id, verdict in zip(watcher.nodes, verdicts, strict=True)
+            if not failed & _skip_cause(state, unique_id, watcher)
+        ]
     for kind in Kind:
         chosen = [verdict.reason for verdict in verdicts if verdict.kind is kind]
         if chosen:
@@ -82,6 +93,11 @@ def decide_node(unique_id: str, watcher: Watcher, state: RunState, producer: str
     if producer in TERMINAL:
         return Verdict(Kind.RECOVER, f"dbt skipped {unique_id}{cause}")
     return Verdict(Kind.WAIT, f"dbt skipped {unique_id}{cause}; the producer is {producer or 'not started'}")
+
+
+def _skip_cause(state: RunState, unique_id: str, watcher: Watcher) -> frozenset[str]:
+    record = fresh_record(state, unique_id, watcher.born)
+    return frozenset(record.skip_cause) if record is not None and record.outcome is Outcome.SKIPPED else frozenset()
 
 
 def fresh_record(state: RunState, unique_id: str, born: datetime) -> NodeFinished | None:

@@ -62,7 +62,9 @@ class Tail:
         self._arrived = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self._looked = float("-inf")
+        # Looks at the producer are counted: the newest that began, the newest that was answered and how, the one that ``producer`` is of.
         self._rounds_begun = 0
+        self._seen: tuple[int, str | None] = (0, None)
         self._rounds_done = 0
 
     def follows(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -121,34 +123,38 @@ class Tail:
     async def _step(self) -> bool:
         """One poll: the producer's state first, then the records. False if the storage or Airflow did not answer."""
         self.polls += 1
-        producer = self.producer
+        answered = await self._look() if self._look_is_due() else True
         touched: set[asyncio.Event] = set()
         try:
-            looked = self._look_is_due()
-            if looked:
-                self._looked = asyncio.get_running_loop().time()
-                self._rounds_begun += 1
-                producer = await self._producer_state(self.key)
             # To the end of the chain, else a terminal producer would be judged by half of its records; one segment at a time, so that
             # what was read before a failure is not lost.
             while (entries := await sync_to_async(self._read, thread_sensitive=False)()) is not None:
                 self.state.apply(entries)
                 touched |= self._touched(entries)
         except LedgerWatcherError as error:
-            self._trouble_with(error, producer)
+            self._trouble_with(error)
             return False
-        except Exception:  # Airflow's own API may be away for a while: that must not end a hundred tasks
-            log.exception("Could not follow %s (producer %s); trying on", self.key.run, self.key.producer)
+        except Exception:  # a surprise must not end a hundred tasks
+            log.exception("Could not read the ledger of %s; trying on", self.key.run)
             self._wake(touched)
             return False
-        recovered = self.problem is not None
-        if recovered:
+        news = self.problem is not None or self._rounds_done != self._seen[0]
+        if self.problem is not None:
             log.info("The ledger can be read again: %s", self.key.run)
             self.problem = None
-        self.producer = producer
-        if looked:
-            self._rounds_done = self._rounds_begun
-        self._wake(self._events if looked or recovered else touched)
+        self._rounds_done, self.producer = self._seen
+        self._wake(self._events if news else touched)
+        return answered
+
+    async def _look(self) -> bool:
+        """Ask Airflow for the producer's state, which counts once the chain has been read behind it. False if there is no answer."""
+        self._looked = asyncio.get_running_loop().time()
+        self._rounds_begun += 1
+        try:
+            self._seen = (self._rounds_begun, await self._producer_state(self.key))
+        except Exception:  # Airflow's own API may be away for a while; what dbt does is shown meanwhile
+            log.exception("Could not read the state of the producer %s; trying on", self.key.producer)
+            return False
         return True
 
     def _look_is_due(self) -> bool:
@@ -161,12 +167,11 @@ class Tail:
             self._reader = ChainReader(self.key.ledger.store(), self.key.run)
         return self._reader.poll()
 
-    def _trouble_with(self, error: LedgerWatcherError, producer: str | None) -> None:
+    def _trouble_with(self, error: LedgerWatcherError) -> None:
         if self.problem is None or type(self.problem) is not type(error):
             log.warning("The ledger of %s cannot be read: %s", self.key.run, error)
         self.problem = error
-        self.producer = producer
-        self._rounds_done = self._rounds_begun
+        self._rounds_done, self.producer = self._seen
         self._wake(self._events)
 
     def _trouble(self) -> str:

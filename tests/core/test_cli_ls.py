@@ -159,7 +159,7 @@ def test_an_empty_ledger_says_so_and_is_no_error(tmp_path: Path) -> None:
 def test_a_mistyped_object_store_prefix_cannot_be_told_from_an_empty_one() -> None:
     result = run("memory://no-such-ledger")
     assert result.exit_code == 0
-    assert "a mistyped bucket or prefix looks the same" in result.stderr
+    assert "a mistyped prefix looks the same" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,17 @@ def worker_logs(airflow: AirflowStack, dag_id: str, run_id: str) -> list[str]:
 
 def show(ledger: str, dag_id: str, run_id: str, *options: str, env: dict[str, str] | None = None) -> dict[str, Any]:
     """The run as the command line reads it back."""
-    command = [sys.executable, "-m", "ledger_watcher.cli", "show", ledger, "--dag-id", dag_id, "--run-id", run_id, "--json", *options]
+    command = [
+        str(Path(sys.executable).with_name("ledger-watcher")),
+        "show",
+        ledger,
+        "--dag-id",
+        dag_id,
+        "--run-id",
+        run_id,
+        "--json",
+        *options,
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **(env or {})})
     return json.loads(done.stdout)
 
@@ -121,7 +131,7 @@ def test_two_groups_have_a_ledger_each(airflow: AirflowStack, home: Path) -> Non
         assert worker_logs(airflow, "jaffle_two_groups", run_id) == [f"first.{PRODUCER}", f"second.{PRODUCER}"]
 
 
-def test_a_failing_model_shows_as_itself(airflow: AirflowStack) -> None:
+def test_a_failing_model_shows_as_itself(airflow: AirflowStack, home: Path) -> None:
     """The failing model's task fails with dbt's error, what is below does not run, what is beside does, the run is failed."""
     run_id, state = run(airflow, "broken")
     tasks = states(airflow, "broken", run_id)
@@ -140,7 +150,9 @@ def test_a_failing_model_shows_as_itself(airflow: AirflowStack) -> None:
     assert "no_such_column" in airflow.logs("broken", run_id, "bad_run")
     assert "Got 1 result" in airflow.logs("broken", run_id, "tested.test")
     assert "Got 1 result, configured to warn" in airflow.logs("broken", run_id, "good.test")
-    assert "because of model.broken.bad" in airflow.logs("broken", run_id, PRODUCER)
+    nodes = {node["unique_id"]: node for node in show(str(home / "ledger"), "broken", run_id)["nodes"]}
+    assert nodes["model.broken.below_bad"]["skip_cause"] == ["model.broken.bad"]
+    assert nodes["model.broken.below_tested"]["skip_cause"] == [uid for uid in nodes if uid.startswith("test.broken.not_null_tested")]
 
 
 def test_a_ledger_that_cannot_be_written_fails_the_run_at_once(airflow: AirflowStack) -> None:

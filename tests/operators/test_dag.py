@@ -100,6 +100,12 @@ def test_each_test_behavior_draws_its_tasks(make_dag: MakeDag, behavior: TestBeh
     assert dag.get_task("orders_run").start_trigger_args.trigger_kwargs["nodes"][:2] == watched[:2]
 
 
+def test_a_priority_for_all_tasks_does_not_put_the_producer_behind_others(make_dag: MakeDag) -> None:
+    dag = make_dag(operator_args={"priority_weight": 7})
+    assert dag.get_task(PRODUCER).priority_weight == 10_000
+    assert {task.priority_weight for task in dag.tasks if task.task_id != PRODUCER} == {7}
+
+
 def test_the_producer_is_a_root_of_its_own_that_goes_first(make_dag: MakeDag) -> None:
     producer = make_dag().get_task(PRODUCER)
     assert not producer.upstream_task_ids | producer.downstream_task_ids

@@ -208,6 +208,15 @@ def test_of_several_nodes_the_worst_decides(outcomes: tuple[Outcome, Outcome], k
     assert verdict(state_of([began(1), done(NODE, first), done(OTHER, second)]), "success", NODE, OTHER).kind is kind
 
 
+def test_a_model_behind_its_own_failed_unit_test_is_not_waited_for() -> None:
+    """dbt skipped the one because of the other: the task fails as soon as that is known, and says which."""
+    state = state_of([began(1), done(OTHER, Outcome.FAILED, message="1 differs"), done(NODE, Outcome.SKIPPED, skip_cause=(OTHER,))])
+    found = verdict(state, "running", OTHER, NODE)
+    assert found.kind is Kind.FAIL
+    assert OTHER in found.reason
+    assert verdict(state, "running", NODE).kind is Kind.WAIT
+
+
 def test_the_reasons_of_many_nodes_fit_into_a_log_line() -> None:
     nodes = [f"model.shop.m{i}" for i in range(200)]
     found = verdict(state_of([began(1), *(done(uid, Outcome.FAILED) for uid in nodes)]), "success", *nodes)
@@ -254,7 +263,7 @@ def newest(attempts: list[list[Record]], uid: str) -> tuple[float, Outcome, floa
     return None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(runs(), st.sampled_from([*RUNNING, *ENDED]), st.lists(nodes, min_size=1, unique=True), st.integers(1, 3))
 def test_every_verdict_follows_from_the_records(attempts: list[list[Record]], producer: str | None, watched: list[str], tried: int) -> None:
     state = state_of(*attempts)

@@ -298,17 +298,46 @@ def test_records_written_before_the_producer_ended_are_seen_before_its_end(store
     play(scene)
 
 
-def test_an_airflow_that_does_not_answer_ends_nobody(store: CountingStore, key: TailKey) -> None:
+def test_an_airflow_that_does_not_answer_ends_nobody_and_hides_no_record(
+    store: CountingStore, key: TailKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_module, "PRODUCER_INTERVAL", 0)  # asks with every poll
+
     async def scene() -> None:
-        producer = Script()
+        producer = Script("success")
         producer.error = RuntimeError("the API server is away")
         tail = tail_for(key, poll=POLL, producer_state=producer)
-        task = watch(tail)
+        missing, built = watch(tail, B), watch(tail, A)
         await polled(tail, 5)
-        assert not task.done()
-        producer.error = None
+        assert not missing.done()
         Attempt(store, began(0)).write(done(A))
-        assert (await task).kind is Kind.SUCCEED
+        assert (await built).kind is Kind.SUCCEED
+        assert not missing.done()
+        producer.error = None
+        assert (await missing).kind is Kind.RECOVER
+
+    play(scene)
+
+
+def test_a_stale_state_does_not_count_because_the_next_look_failed(
+    store: CountingStore, key: TailKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First Airflow does not answer, then the storage: what is known of the producer is still that of the try before."""
+
+    async def scene() -> None:
+        producer = Script("failed")
+        tail = tail_for(key, poll=POLL, producer_state=producer)
+        await watch(tail)
+        producer.error = RuntimeError("the API server is away")
+        monkeypatch.setattr(tail_module, "PRODUCER_INTERVAL", 3600)
+        looks = producer.looks
+        later = watch(tail, born=at(100), tried=2)
+        await until(lambda: producer.looks > looks)
+        store.fail_with(Denied)
+        await until(lambda: tail.problem is not None)
+        await polled(tail, 3)
+        assert not later.done()
+        later.cancel()
 
     play(scene)
 
