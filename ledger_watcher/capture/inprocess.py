@@ -24,6 +24,8 @@ from ledger_watcher.capture.runner import INTERRUPTED, Escalation, Launch, Sink
 from ledger_watcher.errors import ConfigError
 
 _one_at_a_time = threading.Lock()
+_UNHEARD = 0.2
+"""Seconds after which a signal is sent again."""
 
 
 def check_installed() -> None:
@@ -56,6 +58,7 @@ class InProcessDbt:
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._lost = 0
         self._thread: int | None = None
+        self._struck = threading.Event()
         self._escalation = Escalation((self._strike, self._strike), grace)
 
     def run(self) -> int:
@@ -110,7 +113,13 @@ class InProcessDbt:
         if thread is None:
             return
         if thread == threading.main_thread().ident:
-            signal.pthread_kill(thread, signal.SIGINT)  # really sent, since that wakes a thread that waits for a lock
+            # Really sent, since that wakes a thread that waits for a lock; sent again if it came just before that wait began, when
+            # Python remembers the signal and the wait goes on all the same.
+            self._struck.clear()
+            while self._thread is not None:
+                signal.pthread_kill(thread, signal.SIGINT)
+                if self._struck.wait(_UNHEARD):
+                    return
         else:  # raised when that thread runs Python code again, at the latest when a node ends
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
 
@@ -154,6 +163,7 @@ class InProcessDbt:
 
     def _on_sigint(self, _signum: int, _frame: FrameType | None) -> None:
         self.interrupted = True
+        self._struck.set()
         if self._thread is not None:
             raise KeyboardInterrupt
 

@@ -23,6 +23,7 @@ from ledger_watcher.errors import ConfigError
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _BUFFER = 1 << 16
 _TAIL_LINES, _TAIL_WIDTH = 20, 2000
+_LONG = 3600.0
 _DRAIN = 5.0
 """Seconds without a line after which a pipe is given up that a process left over by dbt holds open."""
 
@@ -108,8 +109,12 @@ class DbtProcess:
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
         while True:
             try:
-                return process.wait()
-            except KeyboardInterrupt:  # noqa: PERF203 - not a loop over data
+                # With a timeout it looks up every 50 ms. Without one, a signal that comes just before the wait begins is not handled
+                # until dbt has ended: Python runs handlers in this thread only.
+                return process.wait(timeout=_LONG)
+            except subprocess.TimeoutExpired:  # noqa: PERF203 - not a loop over data
+                continue
+            except KeyboardInterrupt:
                 self.interrupt()
             except BaseException as error:  # noqa: BLE001 - a timeout of the caller's: dbt must end before it is passed on
                 self.raised = self.raised or error

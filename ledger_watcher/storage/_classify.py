@@ -27,6 +27,7 @@ _NO_CREDENTIALS = {
     "RefreshError",
     "DefaultCredentialsError",
 }
+_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 _WRONG_REQUEST = {
     "AuthorizationHeaderMalformed",  # the wrong region
     "PermanentRedirect",
@@ -54,7 +55,7 @@ def translate(operation: str, path: str, error: Exception) -> LedgerWatcherError
     names = {type(link).__name__ for link in chain}
     code = next((c for link in chain if (c := _code(link))), None)
     status = next((s for link in chain if (s := _status(link))), None)
-    if code == "NoSuchBucket" or (operation == "create" and (isinstance(error, FileNotFoundError) or status == 404)):  # noqa: PLR2004
+    if code in _NO_BUCKET or (operation == "create" and (isinstance(error, FileNotFoundError) or status == 404)):  # noqa: PLR2004
         return ConfigError(
             f"{operation} {path} failed: the bucket or container does not exist ({error}). Create it, or correct the ledger URI."
         )
@@ -108,7 +109,7 @@ def _status(error: BaseException) -> int | None:
     if isinstance(response, dict):
         found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return int(found) if found else None
-    for name in ("status_code", "code", "status"):
+    for name in ("status_code", "status", "code"):
         found = getattr(error, name, None)
         if isinstance(found, int):
             return found

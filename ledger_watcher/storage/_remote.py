@@ -74,7 +74,10 @@ def filesystem_factory(uri: str, storage_options: Mapping[str, Any]) -> Callable
     def build() -> AbstractFileSystem:
         import fsspec  # noqa: PLC0415
 
-        options = {**(_S3_DEFAULTS if _EXTRAS.get(scheme) == "s3" else {}), **storage_options}
+        options = dict(storage_options)
+        if _EXTRAS.get(scheme) == "s3":
+            own = {**_S3_DEFAULTS["config_kwargs"], **options.get("config_kwargs", {})}  # a proxy given there changes no time-out here
+            options = {**_S3_DEFAULTS, **options, "config_kwargs": own}
         try:
             return fsspec.filesystem(scheme, **options)
         except ImportError as error:

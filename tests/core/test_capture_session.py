@@ -16,7 +16,7 @@ from ledger_watcher.capture import Capture, CaptureRequest, CaptureResult, Check
 from ledger_watcher.errors import ConfigError, Denied, Fenced, Transient, WriterStopped
 from ledger_watcher.ledger import ChainReader, RunKey, WriterOptions
 from ledger_watcher.ledger.chain import ChainWriter
-from ledger_watcher.records import AttemptStarted, EndedBy, Outcome, Plan, utcnow
+from ledger_watcher.records import AttemptStarted, EndedBy, Heartbeat, Outcome, Plan, utcnow
 from ledger_watcher.state import RunState
 from tests.core.fakes import FakeDbt, Screen, json_of, running
 from tests.core.stores import Fault, FaultyStore, MemoryStore
@@ -88,11 +88,11 @@ def test_a_run(dbt: FakeDbt) -> None:
     result = run.done
     assert (result.exit_code, result.ended_by, result.message, result.problems) == (0, EndedBy.EXIT, None, ())
     reader = ChainReader(run.store, RUN)
-    entries = reader.read()
+    records = [entry.record for entry in reader.read() if not isinstance(entry.record, Heartbeat)]
     assert reader.ended
     assert reader.last is not None
     assert reader.last.sha256 == result.end_sha256
-    assert [entry.record.kind for entry in entries if entry.record.kind != "heartbeat"] == [
+    assert [record.kind for record in records] == [
         "attempt_started",
         "plan",
         "dbt_started",
@@ -101,7 +101,7 @@ def test_a_run(dbt: FakeDbt) -> None:
         "node_finished",
         "attempt_finished",
     ]
-    assert entries[1].record == Plan(ts=entries[1].record.ts, unique_ids=("model.shop.a",), source="airflow")
+    assert records[1] == Plan(ts=records[1].ts, unique_ids=("model.shop.a",), source="airflow")
     state = run.state
     assert state.nodes == result.state.nodes
     assert state.attempts == result.state.attempts

@@ -163,6 +163,14 @@ def test_a_record_that_is_none_is_refused(record: str) -> None:
         unpack(PATH, with_hash(LINE.replace('"n": 0', '"n": 1') + TS, record))
 
 
+def test_a_last_line_without_its_end_is_refused() -> None:
+    """With a right hash and a right count, a line more that breaks off in the middle is still not passed over."""
+    line = (LINE.replace('"n": 0', '"n": 1') + TS).encode()
+    covered = line + b'\n{"kind":"heartbeat","ts":"2026-07-31T10:00:00Z"}\n{"kind":"hea'
+    with pytest.raises(CorruptLedger, match="holds 1 records"):
+        unpack(PATH, b'{"sha256":"' + hashlib.sha256(covered).hexdigest().encode() + b'",' + covered)
+
+
 def test_records_of_unknown_kinds_and_unknown_header_fields_are_accepted() -> None:
     """What a newer version adds within format 1 does not stop an older reader."""
     line = LINE.replace('"n": 0', '"n": 1') + ',"compressed":false' + TS
