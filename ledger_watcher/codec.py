@@ -6,11 +6,12 @@ fields are ignored, a known kind with a field of a wrong type is a ``ValueError`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -108,3 +109,30 @@ def time_of(text: object) -> datetime:
         return msgspec.convert(text, type=datetime)
     except msgspec.ValidationError as error:
         raise ValueError(f"not a time: {text!r}") from error
+
+
+def record_schemas() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """JSON Schemas of the lines of every kind of record, and of what they share, both by class name: see :func:`schemas`."""
+    shared = schemas(KINDS)
+    lines: dict[str, dict[str, Any]] = {}
+    for cls in KINDS:
+        schema = shared.pop(cls.__name__)
+        properties = {"kind": {"const": cls.kind}, **schema["properties"]}
+        lines[cls.__name__] = {**schema, "properties": properties, "required": ["kind", *schema["required"]]}
+    return lines, shared
+
+
+def schemas(types: Iterable[type]) -> dict[str, dict[str, Any]]:
+    """JSON Schemas of dataclasses and of the enums in them, by class name. They refer to each other as ``#/$defs/<name>``."""
+    types = tuple(types)
+    _, components = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
+    found: dict[str, dict[str, Any]] = loads(dumps(components))  # some defaults are tuples
+    for schema in found.values():
+        schema["description"] = inspect.cleandoc(schema["description"]).replace("``", "`")
+    for cls in types:
+        for name, hint in get_type_hints(cls).items():
+            if datetime in (hint, *get_args(hint)):  # which msgspec has as a string of any form
+                schema = found[cls.__name__]["properties"][name]
+                for member in schema.get("anyOf", [schema]):
+                    member.update({"format": "date-time"} if member["type"] == "string" else {})
+    return found

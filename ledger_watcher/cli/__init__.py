@@ -5,9 +5,14 @@ from __future__ import annotations
 import click
 
 from ledger_watcher import __version__
+from ledger_watcher.cli.diff import diff
+from ledger_watcher.cli.export import export
 from ledger_watcher.cli.ls import ls
 from ledger_watcher.cli.run import run
+from ledger_watcher.cli.schema import schema
 from ledger_watcher.cli.show import show
+from ledger_watcher.cli.tail import tail
+from ledger_watcher.cli.verify import verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,3 +25,8 @@ def main() -> None:
 main.add_command(run)
 main.add_command(ls)
 main.add_command(show)
+main.add_command(schema)
+main.add_command(diff)
+main.add_command(export)
+main.add_command(tail)
+main.add_command(verify)

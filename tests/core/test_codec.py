@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ledger_watcher import codec
@@ -71,6 +71,7 @@ ANY_RECORD = st.one_of(*map(records_of, KINDS))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+@settings(max_examples=40)  # of each kind
 @given(data=st.data())
 def test_every_kind_survives_its_line(kind: type[Record], data: st.DataObject) -> None:
     """What is written is what is read; an empty dict is the only value that may come back as None."""

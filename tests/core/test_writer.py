@@ -187,9 +187,13 @@ def test_records_within_the_interval_wait_for_its_bytes_or_its_end(store: Outage
     what = texts(200)
     size = sum(len(codec.encode(note(text))) + 1 for text in what)
     writer = LedgerWriter(store, RUN, options=WriterOptions(commit_interval=HOUR, heartbeat=HOUR, commit_bytes=size))
+    naps = Naps(writer, anywhere=True)
     opened.append(writer)
     writer.open(started())
-    append_all(writer, *what)
+    assert naps.begun.acquire(timeout=PATIENCE)
+    append_all(writer, what[0])
+    assert naps.begun.acquire(timeout=PATIENCE), "it looks at the first record, and sleeps again"
+    append_all(writer, *what[1:])
     store.wait_for(lambda: RUN.segment(1) in store.objects)
     append_all(writer, "late")
     writer.close(finished())
@@ -251,6 +255,24 @@ def test_a_closed_writer_takes_nothing_more(store: OutageStore) -> None:
     append_all(writer, "late")
     assert writer.close(finished()) == digest
     assert kinds(store) == ["fence", "end"]
+
+
+def test_a_record_that_comes_while_the_writer_ends_is_not_lost(store: OutageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread found the queue empty; before it writes the end, a record comes: it stands before the end."""
+    writer = LedgerWriter(store, RUN, options=PATIENT)
+    next_lines, late = writer._next_lines, ["late"]
+
+    def hooked() -> list[bytes]:
+        lines = next_lines()
+        if not lines and late:
+            append_all(writer, late.pop())
+        return lines
+
+    monkeypatch.setattr(writer, "_next_lines", hooked)
+    writer.open(started())
+    writer.close(finished())
+    assert written(store) == ["late"]
+    assert kinds(store) == ["fence", "data", "end"]
 
 
 @pytest.mark.parametrize("where", ["memory", "local"])
@@ -326,11 +348,12 @@ def test_append_does_not_wait_for_a_request_that_hangs(store: OutageStore, opene
 
 
 class Naps(threading.Condition):
-    """The writer's condition; says when its thread goes to sleep in a pause between two tries, each time."""
+    """The writer's condition; says when its thread goes to sleep, each time: anywhere, or in a pause between two tries only."""
 
-    def __init__(self, writer: LedgerWriter) -> None:
+    def __init__(self, writer: LedgerWriter, *, anywhere: bool = False) -> None:
         super().__init__()
         self.begun = threading.Semaphore(0)
+        self._anywhere = anywhere
         self._pausing = False
         self._pause = writer._pause
         writer._wake, writer._pause = self, self._paused  # type: ignore[method-assign]
@@ -341,7 +364,7 @@ class Naps(threading.Condition):
         self._pausing = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        if self._pausing:
+        if self._pausing or self._anywhere:
             self.begun.release()
         return super().wait(timeout)
 
@@ -512,6 +535,7 @@ def test_a_fenced_writer_says_so_once_and_stops(store: OutageStore) -> None:
     with pytest.raises(Fenced):
         zombie.close(finished())
     assert fenced == [caught.value] == [zombie.error]
+    assert not zombie._queue, "nothing is kept for nobody"
     append_all(second, "second")
     second.close(finished())
     assert written(store) == ["second"]
