@@ -55,13 +55,21 @@ def decode(line: bytes) -> Record:
         kind = _kind_decoder.decode(line).kind
         decoder = _decoders.get(kind)
         if decoder is not None:
-            record: Record = decoder.decode(line)
-            return record
+            return _zoned(decoder.decode(line))
         data = msgspec.json.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a ledger record: {error}") from error
     known = {key: value for key, value in data.items() if key != "kind"}
     return Unknown(ts=time_of(data.get("ts")), original_kind=kind, data=known)
+
+
+def _zoned(record: Record) -> Record:
+    """The record, if none of its times lacks a zone: such a time is another one in every place that reads it."""
+    for name in _FIELDS[type(record)]:
+        value = getattr(record, name)
+        if isinstance(value, datetime) and value.tzinfo is None:
+            raise ValueError(f"not a ledger record: {record.kind}.{name} is a time without a zone")
+    return record
 
 
 def dumps(value: object) -> bytes:
@@ -106,9 +114,12 @@ def time_of(text: object) -> datetime:
     :raises ValueError: not one.
     """
     try:
-        return msgspec.convert(text, type=datetime)
+        time: datetime = msgspec.convert(text, type=datetime)
     except msgspec.ValidationError as error:
         raise ValueError(f"not a time: {text!r}") from error
+    if time.tzinfo is None:
+        raise ValueError(f"a time without a zone: {text!r}")
+    return time
 
 
 def record_schemas() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:

@@ -87,7 +87,7 @@ class CorruptLedger(LedgerError):
         self.path = path
         super().__init__(
             f"{path} is corrupt: {problem}. The ledger is append-only, so somebody or something altered it; "
-            "restore the object from the bucket's versions, or clear the run to start a new epoch."
+            "restore the object (from the bucket's versions, or a backup), or run again under another run id; `ledger-watcher verify` names all damage."
         )
 
 

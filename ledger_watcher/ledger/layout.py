@@ -3,7 +3,7 @@
 ::
 
     v1/deployment=<d>/dag=<dag_id>/run=<run_id>/group=<group path>/map=<map index>/seg/0000000000.jsonl
-                                                                                    /files/<name>.<sha256>
+                                                                                    /files/<stem>.<sha256>.<suffix>
 
 Values are percent-encoded (RFC 3986, unreserved characters stay) and so reversible; a value never contains ``/`` and its part
 begins with ``name=``, so that an id can neither leave the root nor collide with another. The names make Hive partitions of the

@@ -102,7 +102,7 @@ def _header(path: str, line: bytes, digest: str) -> Header:
         raise CorruptLedger(path, f"its header is {error}") from error
     if not isinstance(raw, dict) or raw.get("kind") != "segment":
         raise CorruptLedger(path, "its first line is not a segment header")
-    if raw.get("v") != FORMAT_VERSION:
+    if type(raw.get("v")) is not int or raw["v"] != FORMAT_VERSION:  # true and 1.0 are equal to 1
         raise UnsupportedLedger(path, raw.get("v"), FORMAT_VERSION)
     try:
         return Header(

@@ -253,3 +253,13 @@ def test_time_of_raises_nothing_but_value_errors(text: object) -> None:
         assert str(error).startswith("not a time: ")  # noqa: PT017 - either way is right here
         return
     assert isinstance(time, datetime)
+
+
+def test_a_time_without_a_zone_is_refused() -> None:
+    """It would be another time in every place that reads it, and cannot be compared with the others."""
+    line = b'{"kind":"heartbeat","ts":"2026-01-01T00:00:00"}'
+    with pytest.raises(ValueError, match="without a zone"):
+        codec.decode(line)
+    with pytest.raises(ValueError, match="without a zone"):
+        codec.decode(line.replace(b"heartbeat", b"from_the_future"))
+    assert codec.decode(line.replace(b'00"', b'00+01:00"')).ts.utcoffset() is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -322,3 +323,13 @@ def test_many_segments_keep_their_order() -> None:
     chain.end()
     found = verify(store, chain.run)
     assert (found.problems, found.segments, found.ended) == ([], 202, True)
+
+
+@pytest.mark.parametrize(("size", "data", "says"), [(7, b"secret", "it has 6 bytes, its record says 7"), (6, b"SECRET", "hashes to")])
+def test_an_artifact_has_the_size_and_the_hash_of_its_record(size: int, data: bytes, says: str) -> None:
+    store = MemoryStore()
+    digest = hashlib.sha256(b"secret").hexdigest()
+    record = Artifact(ts=NOW, name="manifest.json", sha256=digest, size=size, path=RUN.file("manifest.json", digest))
+    store.objects[record.path] = data
+    with pytest.raises(CorruptLedger, match=says):
+        read_artifact(store, RUN, record)
