@@ -81,10 +81,11 @@ class LedgerError(LedgerWatcherError):
 
 
 class CorruptLedger(LedgerError):
-    """An object of the ledger is not what the format says. ``path`` names the object."""
+    """An object of the ledger is not what the format says. ``path`` names the object, ``problem`` says what is wrong with it."""
 
     def __init__(self, path: str, problem: str) -> None:
         self.path = path
+        self.problem = problem
         super().__init__(
             f"{path} is corrupt: {problem}. The ledger is append-only, so somebody or something altered it; "
             "restore the object (from the bucket's versions, or a backup), or run again under another run id; `ledger-watcher verify` names all damage."

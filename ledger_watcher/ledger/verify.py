@@ -138,7 +138,7 @@ class _Check:
                 read_artifact(self.store, self.run, record)
                 self.found.artifacts += 1
             except CorruptLedger as error:
-                self._problem(error.path, _what(error))
+                self._problem(error.path, error.problem)
         folder = f"{self.run.prefix}/files"
         known = {record.path for record in named}
         files = self.store.list(folder)
@@ -172,7 +172,7 @@ class _Check:
         try:
             header, records = unpack(path, data)
         except CorruptLedger as error:
-            self._problem(path, _what(error))
+            self._problem(path, error.problem)
             self.torn = True
             return []
         except UnsupportedLedger as error:
@@ -231,8 +231,3 @@ def _seq(name: str) -> int | None:
     """The number of a segment's file, ``None`` if it is not the name of one."""
     seq = int(name.removesuffix(".jsonl")) if _SEGMENT.fullmatch(name) else None
     return seq if seq is not None and segment_name(seq) == name else None
-
-
-def _what(error: CorruptLedger) -> str:
-    """What is wrong, without the object's path before it and the advice behind."""
-    return str(error).removeprefix(f"{error.path} is corrupt: ").partition(". The ledger is append-only")[0]
