@@ -42,6 +42,7 @@ _VALUED = frozenset(
 _OUTPUT_VALUED = frozenset({"--log-format", "--log-level"})
 _OUTPUT_FLAGS = frozenset({"--debug", "--no-debug", "-d", "--quiet", "--no-quiet", "-q", "--use-colors", "--no-use-colors"})
 _CLUSTER = re.compile(r"^-[dfhqvx]{2,}$")
+_CREDENTIALS = re.compile(r"(://)[^/@\s]+@")
 _OUTPUT_VARIABLES = ("LOG_FORMAT", "LOG_LEVEL", "DEBUG", "QUIET", "USE_COLORS")
 _TRUE = frozenset({"1", "t", "true", "y", "yes", "on"})
 
@@ -123,8 +124,16 @@ class DbtCommand:
         return (*before, *CAPTURE_FLAGS, *(token for i, token in kept if i >= self.command and (token or i not in clusters)))
 
     def redacted(self) -> tuple[str, ...]:
-        """The command as it may be recorded: values of ``--vars`` and ``--args`` are left out, they may be secrets."""
-        shown = list(self.argv)
+        """The command as it may be recorded, without what may be secret.
+
+        Left out are the values of ``--vars`` and ``--args``, of variables that are set in front of dbt (``env NAME=value dbt ...``), and
+        the credentials in URLs.
+        """
+        shown = [_CREDENTIALS.sub(r"\1***@", token) for token in self.argv]
+        for i in range(self.program):
+            name, sign, _ = shown[i].partition("=")
+            if sign and not name.startswith("-"):
+                shown[i] = f"{name}=***"
         for i, token, inline in _tokens(self.argv, self.program + 1):
             if token in ("--vars", "--args"):
                 if inline is not None:

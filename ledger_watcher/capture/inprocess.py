@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
@@ -130,7 +131,7 @@ class InProcessDbt:
         elif isinstance(error, KeyboardInterrupt):
             self.interrupted = True
         else:
-            self.raised = error
+            self.raised = self.raised or error
 
     def _callback(self, message: Any) -> None:  # noqa: ANN401 - a protobuf message
         try:
@@ -151,6 +152,9 @@ class InProcessDbt:
         """Turn SIGINT into KeyboardInterrupt while dbt runs: in an Airflow task it would kill the process at once."""
         in_main = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGINT, self._on_sigint) if in_main else None
+        alarm = signal.getsignal(signal.SIGALRM)
+        if in_main and callable(alarm):  # a timeout of the caller's, as Airflow's execution_timeout
+            signal.signal(signal.SIGALRM, partial(self._on_alarm, alarm))
         self._escalation.start()
         try:
             yield
@@ -158,8 +162,17 @@ class InProcessDbt:
             self._escalation.ended()  # before the handler goes: a late SIGINT would kill this process
             if in_main:
                 signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+                signal.signal(signal.SIGALRM, alarm if alarm is not None else signal.SIG_DFL)
             else:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), None)
+
+    def _on_alarm(self, handler: Callable[[int, FrameType | None], object], signum: int, frame: FrameType | None) -> None:
+        """Keep what the caller's handler raises for after the run: dbt cancels its queries for a KeyboardInterrupt only."""
+        try:
+            handler(signum, frame)
+        except BaseException as error:  # noqa: BLE001
+            self.raised = self.raised or error
+            self._on_sigint(signum, frame)
 
     def _on_sigint(self, _signum: int, _frame: FrameType | None) -> None:
         self.interrupted = True

@@ -49,6 +49,7 @@ class DbtProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._given_up = False
+        self._taking: set[int] = set()
         self._lines = 0
         self._lost = 0
 
@@ -134,15 +135,19 @@ class DbtProcess:
                 if self._given_up:
                     return
                 self._lines += 1
+                self._taking.add(threading.get_ident())
                 try:
                     take(raw)
                 except Exception:  # noqa: BLE001 - the reading must go on, or dbt blocks on a full pipe
                     self._lost += 1
+                finally:
+                    self._taking.discard(threading.get_ident())
 
     def _drain(self, readers: list[threading.Thread]) -> None:
         for reader in readers:
             seen = -1
-            while reader.is_alive() and seen != self._lines:
+            # A reader that is not waiting for a line but for our own console (a pager, a slow log collector) has records to come.
+            while reader.is_alive() and (seen != self._lines or reader.ident in self._taking):
                 seen = self._lines
                 reader.join(_DRAIN)
         if any(reader.is_alive() for reader in readers):

@@ -88,12 +88,12 @@ def run(command: tuple[str, ...], **options: Any) -> None:
 
 @contextmanager
 def _signals(capture: Capture) -> Iterator[None]:
-    """SIGINT and SIGTERM interrupt dbt once, and are then waited for: the ledger gets its end."""
+    """SIGINT, SIGTERM and SIGHUP (the terminal or the SSH session is gone) interrupt dbt once, and are then waited for: the ledger gets its end."""
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         capture.interrupt()
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ledger_watcher import codec
-from ledger_watcher.errors import Ambiguous, Denied, Exists, Fenced, LedgerWatcherError, StorageError, Transient, WriterStopped
+from ledger_watcher.errors import Ambiguous, ConfigError, Denied, Exists, Fenced, LedgerWatcherError, Transient, WriterStopped
 from ledger_watcher.ledger.chain import ChainWriter
 from ledger_watcher.ledger.layout import RunKey
 from ledger_watcher.ledger.reader import Entry
@@ -206,7 +206,8 @@ class LedgerWriter:
             try:
                 self._chain.push()
                 break
-            except (Transient, Ambiguous, Denied) as error:
+            except (Transient, Ambiguous, Denied, ConfigError) as error:
+                # ConfigError (no such bucket) too: the bucket was there when the epoch was claimed, so it may be there again.
                 if not warned:
                     log.warning("The ledger cannot be written at the moment, trying on: %s", error)
                     warned = True
@@ -217,19 +218,19 @@ class LedgerWriter:
             log.warning("The ledger is written again: %s", self._store.root)
         self._last_commit = time.monotonic()
 
-    def _check_drain(self, in_flight: int, problem: StorageError | str) -> None:
+    def _check_drain(self, in_flight: int, problem: LedgerWatcherError | str) -> None:
         """Give up when the bound of :meth:`close` has passed and the storage is away, or records still wait."""
         with self._wake:
             if self._give_up_at is None or time.monotonic() < self._give_up_at:
                 return
             waiting = in_flight + len(self._queue)
-            if not waiting and not isinstance(problem, StorageError):
+            if not waiting and not isinstance(problem, LedgerWatcherError):
                 return
             raise WriterStopped(
                 f"{waiting + 1} records of {self.run} are not in the ledger {self._store.root}, the end of the attempt among them: the storage "
                 f"did not take them within {self._options.drain_timeout:g} s ({problem}). What was written before is intact; run again when "
                 "the storage is back."
-            ) from (problem if isinstance(problem, StorageError) else None)
+            ) from (problem if isinstance(problem, LedgerWatcherError) else None)
 
     def _pause(self, delay: float) -> None:
         """Wait before the next try: to the end of the delay whatever is appended, but not when the writer begins to close."""

@@ -2,6 +2,6 @@
 
 from ledger_watcher.storage._base import Store, open_store
 from ledger_watcher.storage._local import LocalStore
-from ledger_watcher.storage._remote import FsspecStore, check_scheme, split_uri
+from ledger_watcher.storage._remote import S3_CLIENT_CONFIG, FsspecStore, check_scheme, split_uri
 
-__all__ = ["FsspecStore", "LocalStore", "Store", "check_scheme", "open_store", "split_uri"]
+__all__ = ["S3_CLIENT_CONFIG", "FsspecStore", "LocalStore", "Store", "check_scheme", "open_store", "split_uri"]

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 
 # The libraries retry for 45 to 87 s on their own; the writer and the reader own their retries, so each request is made once.
-_S3_DEFAULTS: dict[str, Any] = {
-    "use_listings_cache": False,
-    "config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 1}, "connect_timeout": 3, "read_timeout": 10},
+S3_CLIENT_CONFIG: Mapping[str, Any] = {
+    "retries": {"mode": "standard", "total_max_attempts": 1},
+    "connect_timeout": 3,
+    "read_timeout": 10,
 }
+"""Arguments of botocore's Config, for whoever builds an S3 filesystem."""
+_S3_DEFAULTS: dict[str, Any] = {"config_kwargs": dict(S3_CLIENT_CONFIG)}
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -109,6 +112,7 @@ class FsspecStore:
             filesystem = self._build()
             if hasattr(filesystem, "retries"):  # s3fs' own loop around botocore's
                 filesystem.retries = 1
+            filesystem.dircache.use_listings_cache = False  # however it was built: behind a cache a new segment stays invisible
             self._instance = (os.getpid(), filesystem)
         return self._instance[1]
 

@@ -138,10 +138,18 @@ def _without_record(unique_id: str, watcher: Watcher, state: RunState, producer:
                 f"{unique_id} was rendered in Airflow but is not among the nodes that dbt was to build: the manifest of the DAG file and the "
                 "project that dbt ran differ. Deploy the same version to both, then clear the run.",
             )
-        return Verdict(Kind.RECOVER, f"the producer succeeded without a record of {unique_id}")
+        return Verdict(Kind.RECOVER, f"the producer succeeded without a record of {unique_id} for this try{_earlier(state, unique_id)}")
     cause = f": {attempt.finished.message}" if attempt is not None and attempt.finished is not None and attempt.finished.message else ""
-    reason = f"the producer ended as {producer} before dbt finished {unique_id}{cause}"
+    reason = f"the producer ended as {producer} before dbt finished {unique_id}{cause}{_earlier(state, unique_id)}"
     return Verdict(Kind.FAIL if watcher.try_number <= 1 else Kind.RECOVER, reason)
+
+
+def _earlier(state: RunState, unique_id: str) -> str:
+    """What an attempt before this try said of the node: mostly the failure that this try is a retry of."""
+    node = state.nodes.get(unique_id)
+    if node is None or node.finished is None:
+        return ""
+    return f" (attempt {node.epoch}, before this try: {node.finished.status}: {node.finished.message or 'no message'})"
 
 
 def _joined(reasons: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.ledger import RunKey
-from ledger_watcher.storage import Store, open_store
+from ledger_watcher.storage import S3_CLIENT_CONFIG, Store, open_store
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -31,9 +31,9 @@ class LedgerRef:
         from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
         from airflow.sdk.io import get_fs  # noqa: PLC0415 - looks the connection up: only where a request is made
 
-        # No listings cache: a new segment would stay invisible behind it (ledger_watcher.storage).
-        options: dict[str, Any] = {"use_listings_cache": False}
         scheme = self.uri.split("://", 1)[0]
+        # What the Amazon provider is given here becomes botocore's Config, so only that may be in it.
+        options: dict[str, Any] = dict(S3_CLIENT_CONFIG) if scheme in ("s3", "s3a") else {}
         try:
             return get_fs(scheme, self.conn_id, options)
         except (AirflowNotFoundException, AttributeError, ImportError, ValueError) as error:  # no such connection, or no provider for it

@@ -157,10 +157,14 @@ class DbtProducerWatcherOperator(BaseOperator):
         return str(beside) if beside.exists() else "dbt"
 
     def _judge(self, result: CaptureResult) -> None:
-        failed = [node.finished for node in result.state.nodes.values() if node.finished is not None and node.finished.outcome in _BAD]
+        attempt = result.state.attempt
+        nodes = [
+            node for node in result.state.nodes.values() if attempt is not None and node.epoch == attempt.epoch
+        ]  # not an earlier one's
+        failed = [node.finished for node in nodes if node.finished is not None and node.finished.outcome in _BAD]
         hidden: list[NodeFinished | HookFinished] = [record for record in failed if record.unique_id not in self.nodes]
-        if result.state.attempt is not None:
-            hidden += [hook for hook in result.state.attempt.hooks.values() if hook.outcome in _BAD]
+        if attempt is not None:
+            hidden += [hook for hook in attempt.hooks.values() if hook.outcome in _BAD]
         if result.ended_by is EndedBy.EXIT and result.exit_code == 0:
             self.log.info("dbt built everything. End of the ledger: %s", result.end_sha256)
             return

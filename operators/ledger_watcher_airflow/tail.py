@@ -27,6 +27,8 @@ LINGER = 30.0
 """Seconds that a tail without watchers keeps what it has read: the next task of the run usually comes within them."""
 PRODUCER_INTERVAL = 5.0
 """Seconds between two looks at the producer's state while dbt runs; once its attempt has ended, every poll looks."""
+OUTAGE_BOUND = 3600.0
+"""Seconds without an answer of the storage after which tasks whose producer has ended are failed: before, they wait for it."""
 NOTICE_AFTER = 180.0
 """Seconds after which a waiting task says in its log what it waits for, again and again."""
 UNKNOWN = "not known yet"
@@ -62,6 +64,7 @@ class Tail:
         self._arrived = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self._looked = float("-inf")
+        self._answered = asyncio.get_running_loop().time()
         # Looks at the producer are counted: the newest that began, the newest that was answered and how, the one that ``producer`` is of.
         self._rounds_begun = 0
         self._seen: tuple[int, str | None] = (0, None)
@@ -134,10 +137,11 @@ class Tail:
         except LedgerWatcherError as error:
             self._trouble_with(error)
             return False
-        except Exception:  # a surprise must not end a hundred tasks
+        except Exception as error:  # a surprise must not end a hundred tasks
             log.exception("Could not read the ledger of %s; trying on", self.key.run)
-            self._wake(touched)
+            self._trouble_with(LedgerWatcherError(f"{type(error).__name__}: {error}"))
             return False
+        self._answered = asyncio.get_running_loop().time()
         news = self.problem is not None or self._rounds_done != self._seen[0]
         if self.problem is not None:
             log.info("The ledger can be read again: %s", self.key.run)
@@ -179,12 +183,14 @@ class Tail:
 
     def _verdict(self, watcher: Watcher, producer: str | None) -> Verdict:
         problem = self.problem
+        verdict = decide(watcher, self.state, producer)
+        if problem is None or verdict.kind is Kind.SUCCEED:
+            return verdict
         if isinstance(problem, (CorruptLedger, UnsupportedLedger)):
             return Verdict(Kind.FAIL, str(problem))
-        verdict = decide(watcher, self.state, producer)
-        if problem is None or verdict.kind in (Kind.WAIT, Kind.SUCCEED):
+        if verdict.kind is Kind.WAIT:
             return verdict
-        if isinstance(problem, (Denied, ConfigError)):
+        if isinstance(problem, (Denied, ConfigError)) or asyncio.get_running_loop().time() - self._answered >= OUTAGE_BOUND:
             return Verdict(Kind.FAIL, f"The producer is {producer}, and the ledger cannot be read here: {problem}")
         return Verdict(Kind.WAIT, verdict.reason)  # the record may be there: it only cannot be read at the moment
 

@@ -208,7 +208,7 @@ class OutageStore(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.away: type[Transient | Denied | Ambiguous] | None = None
+        self.away: type[Exception] | None = None
         self._hold = threading.Event()
         self._hold.set()
 

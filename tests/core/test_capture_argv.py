@@ -109,6 +109,16 @@ def test_values_that_may_be_secret_are_not_recorded() -> None:
     assert command.redacted() == ("dbt", "build", "--vars", "***", "--vars=***", "--select", "--vars")
 
 
+def test_secrets_in_front_of_dbt_are_not_recorded() -> None:
+    command = DbtCommand.parse(
+        ("env", "DBT_ENV_SECRET_T=hunter2", "uv", "run", "--index", "https://me:tok@host/simple", "dbt", "build", "--state", "s3://a:b@c/d")
+    )
+    shown = command.redacted()
+    assert shown[:2] == ("env", "DBT_ENV_SECRET_T=***")
+    assert "https://***@host/simple" in shown
+    assert shown[-1] == "s3://***@c/d"
+
+
 def test_no_variable_hides_events() -> None:
     env = {"DBT_QUIET": "1", "DBT_ENGINE_LOG_LEVEL": "none", "DBT_LOG_FORMAT": "text", "DBT_DEBUG": "0", "DBT_PROFILE": "p"}
     assert without_output_variables(env) == {

@@ -55,6 +55,12 @@ class Run:
     @classmethod
     def start(cls, project: Path, *options: str, command: tuple[str, ...]) -> Run:
         ledger = project.parent / f"{project.name}-ledger"
+        environment = {
+            **os.environ,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+            "TMPDIR": str(project.parent),  # a process that is killed leaves its temporary folder behind
+        }
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -69,7 +75,7 @@ class Run:
                 *command,
             ],
             cwd=project,
-            env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

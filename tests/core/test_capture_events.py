@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -177,7 +178,7 @@ def test_fusion() -> None:
 
 def test_fusion_names_causes_when_its_manifest_comes_at_the_end() -> None:
     """A skip without a cause is recorded once more by close()."""
-    manifest: dict[str, list[str]] = {}
+    manifest: dict[str, Sequence[str]] = {}
     parser = EventParser(parents=lambda: manifest)
     live = [record for event in events("build-fusion") for record in parser.feed(event)]
     skipped = [record for record in live if isinstance(record, NodeFinished) and record.outcome is Outcome.SKIPPED]

@@ -159,7 +159,7 @@ def test_an_interrupt_wakes_dbt_in_the_main_thread(make: Callable[..., InProcess
     dbt = make(body)
     before = signal.signal(signal.SIGINT, handler)
     try:
-        with running(lambda: here.wait(PATIENCE) and dbt.interrupt()):
+        with running(lambda: (here.wait(PATIENCE), dbt.interrupt())):  # type: ignore[func-returns-value]
             assert dbt.run() == 2
         assert signal.getsignal(signal.SIGINT) is handler
     finally:
@@ -181,6 +181,37 @@ def test_an_interrupt_from_a_signal_handler(make: Callable[..., InProcessDbt]) -
         assert dbt.run() == 2
     finally:
         signal.signal(signal.SIGUSR1, before)
+    assert dbt.interrupted
+
+
+def test_a_timeout_of_the_caller_is_an_interrupt_for_dbt_and_kept(make: Callable[..., InProcessDbt]) -> None:
+    """Airflow's execution_timeout raises from SIGALRM an exception for which dbt would cancel nothing."""
+
+    class TaskTimeout(BaseException):
+        pass
+
+    def late(*_: object) -> None:
+        raise TaskTimeout
+
+    heard: list[type[BaseException]] = []
+
+    def body(_stub: Stub) -> bool:
+        try:
+            os.kill(os.getpid(), signal.SIGALRM)
+            return threading.Event().wait(PATIENCE)
+        except BaseException as error:
+            heard.append(type(error))
+            raise
+
+    dbt = make(body)
+    before = signal.signal(signal.SIGALRM, late)
+    try:
+        assert dbt.run() == 2
+        assert signal.getsignal(signal.SIGALRM) is late
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert heard == [KeyboardInterrupt]
+    assert isinstance(dbt.raised, TaskTimeout)
     assert dbt.interrupted
 
 
@@ -220,7 +251,7 @@ def test_a_dbt_that_waits_for_ever_is_interrupted_once_more(make: Callable[..., 
         return True
 
     dbt = make(body, grace=0.05)
-    with running(lambda: here.wait(PATIENCE) and dbt.interrupt()):
+    with running(lambda: (here.wait(PATIENCE), dbt.interrupt())):  # type: ignore[func-returns-value]
         assert dbt.run() == 2
     assert interrupts == [1]
 

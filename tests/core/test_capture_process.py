@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ledger_watcher.capture import process as process_module
 from ledger_watcher.capture.argv import Output
 from ledger_watcher.capture.console import Console
 from ledger_watcher.capture.process import DbtProcess
@@ -182,7 +184,7 @@ def test_an_exception_from_outside_interrupts_dbt_first(dbt: FakeDbt, error: typ
     def strike(*_: object) -> None:
         raise error
 
-    run = Run(dbt, f"signal.signal(signal.SIGINT, lambda *_: sys.exit(2)); os.kill({os.getpid()}, signal.SIGUSR1); {WAIT}")
+    run = Run(dbt, f"signal.signal(signal.SIGINT, lambda *_: os._exit(2)); os.kill({os.getpid()}, signal.SIGUSR1); {WAIT}")
     before = signal.signal(signal.SIGUSR1, strike)
     try:
         run()
@@ -227,3 +229,20 @@ def test_no_dbt_outlives_us(dbt: FakeDbt) -> None:
         assert poll.poll(PATIENCE * 1000), "dbt is still there"
     finally:
         os.close(watch)
+
+
+def test_records_behind_a_stalled_console_are_not_given_up(dbt: FakeDbt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pager or a slow log collector holds the reader up, not dbt: what dbt said before its end is still taken."""
+    monkeypatch.setattr(process_module, "_DRAIN", 0.05)
+    released = threading.Event()
+    run = Run(dbt, "text('stall'); text(json.dumps({'info': {'name': 'NodeFinished', 'level': 'debug', 'msg': ''}, 'data': {}}))")
+
+    def stall(line: str) -> None:
+        if "stall" in line:
+            assert released.wait(PATIENCE)
+
+    run.process._console = Console(Output(), stall)
+    threading.Timer(1.0, released.set).start()
+    run()
+    assert run.events[-1]["info"]["name"] == "NodeFinished"
+    assert run.process.problems == []

@@ -248,3 +248,12 @@ def test_messages_say_what_where_why_and_what_to_do(error: type[Exists]) -> None
     assert str(error("create", "s3://b/k", "why")) == f"create s3://b/k failed: why. {error.advice}"
     assert str(error("create", "s3://b/k")) == f"create s3://b/k failed. {error.advice}"
     assert error.advice.endswith(".")
+
+
+def test_an_extra_that_a_message_names_exists() -> None:
+    """What a person is told to install can be installed."""
+    from importlib.metadata import metadata
+
+    from ledger_watcher.storage import _remote
+
+    assert set(_remote._EXTRAS.values()) <= set(metadata("ledger-watcher").get_all("Provides-Extra") or ())

@@ -306,11 +306,11 @@ def test_what_json_cannot_hold_does_not_stop_the_writer(store: OutageStore) -> N
 # The storage is away -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [Transient, Denied, Ambiguous])
+@pytest.mark.parametrize("error", [Transient, Denied, Ambiguous, ConfigError])
 def test_an_outage_in_mid_run_loses_nothing(
-    store: OutageStore, opened: list[LedgerWriter], error: type[Transient | Denied | Ambiguous], caplog: pytest.LogCaptureFixture
+    store: OutageStore, opened: list[LedgerWriter], error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Records wait while the storage is away, expired credentials included, and all of them arrive in order when it is back."""
+    """Records wait while the storage is away (expired credentials, a bucket that is gone) and all arrive in order when it is back."""
     writer = LedgerWriter(store, RUN, options=EAGER)
     opened.append(writer)
     writer.open(started())
@@ -414,10 +414,8 @@ def test_a_drain_within_its_bound_succeeds(store: OutageStore) -> None:
     assert kinds(store)[-1] == "end"
 
 
-@pytest.mark.parametrize("error", [Transient, Denied, Ambiguous])
-def test_a_drain_gives_up_at_its_bound_and_says_how_many_records_are_lost(
-    store: OutageStore, error: type[Transient | Denied | Ambiguous]
-) -> None:
+@pytest.mark.parametrize("error", [Transient, Denied, Ambiguous, ConfigError])
+def test_a_drain_gives_up_at_its_bound_and_says_how_many_records_are_lost(store: OutageStore, error: type[Exception]) -> None:
     """The storage stays away: 41 records and the end of the attempt are not in the ledger, and the message says so, and why."""
     options = WriterOptions(commit_interval=0.0, heartbeat=HOUR, retry_first=0.001, retry_longest=HOUR, drain_timeout=0.02)
     writer = LedgerWriter(store, RUN, options=options)

@@ -89,6 +89,26 @@ def test_a_poll_interval_of_nothing_is_refused(make_dag: MakeDag, poll: float) -
     error_of(lambda: make_dag(execution_config=ExecutionConfig(ledger_uri="/l", poll_interval=poll)), "poll_interval", "more than 0")
 
 
+def test_what_a_connections_filesystem_is_given_is_what_its_provider_understands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Amazon provider hands the options to botocore's Config, which refuses anything else; no cache, whoever built the filesystem."""
+    import airflow.sdk.io
+    from botocore.config import Config
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    asked: dict[str, object] = {}
+
+    def get_fs(scheme: str, conn_id: str | None, options: dict[str, object]) -> MemoryFileSystem:
+        asked.update(scheme=scheme, conn_id=conn_id, config=Config(**options))
+        return MemoryFileSystem(skip_instance_cache=True, use_listings_cache=True)
+
+    monkeypatch.setattr(airflow.sdk.io, "get_fs", get_fs)
+    store = ExecutionConfig(ledger_uri="s3://bucket/p", ledger_conn_id="storage").ledger().store()
+    assert store.list("") == []
+    assert (asked["scheme"], asked["conn_id"]) == ("s3", "storage")
+    assert asked["config"].retries["total_max_attempts"] == 1
+    assert store._filesystem().dircache.use_listings_cache is False
+
+
 def test_a_connection_that_is_not_there_is_named() -> None:
     """Asked for when the storage is first used, and no reason to wait for ever."""
     store = ExecutionConfig(ledger_uri="s3://bucket/p", ledger_conn_id="no_such_connection").ledger().store()

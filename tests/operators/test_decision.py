@@ -208,6 +208,15 @@ def test_of_several_nodes_the_worst_decides(outcomes: tuple[Outcome, Outcome], k
     assert verdict(state_of([began(1), done(NODE, first), done(OTHER, second)]), "success", NODE, OTHER).kind is kind
 
 
+def test_a_retry_names_what_it_is_a_retry_of() -> None:
+    """The record of the attempt before does not count, but it is what a person wants to read."""
+    state = state_of([began(-60), done(NODE, Outcome.FAILED, message="division by zero")])
+    for producer in ("success", "failed"):
+        found = verdict(state, producer, tried=2)
+        assert found.kind is Kind.RECOVER
+        assert "attempt 1, before this try: error: division by zero" in found.reason
+
+
 def test_a_model_behind_its_own_failed_unit_test_is_not_waited_for() -> None:
     """dbt skipped the one because of the other: the task fails as soon as that is known, and says which."""
     state = state_of([began(1), done(OTHER, Outcome.FAILED, message="1 differs"), done(NODE, Outcome.SKIPPED, skip_cause=(OTHER,))])

@@ -132,6 +132,25 @@ def test_it_fails_otherwise_and_names_the_cause(
 
 
 @pytest.mark.parametrize(
+    ("earlier", "now", "green"),
+    [
+        (done(HIDDEN, Outcome.FAILED), done(A, Outcome.FAILED), True),
+        (done(A, Outcome.FAILED), planned(A), False),
+    ],
+)
+def test_what_an_earlier_attempt_failed_is_not_this_ones(
+    producer: DbtProducerWatcherOperator, capture: FakeCapture, earlier: Record, now: Record, green: bool
+) -> None:
+    state = state_of([began(0), earlier], [began(60), now])
+    capture.outcome = CaptureResult(exit_code=1, ended_by=EndedBy.EXIT, end_sha256="f" * 64, state=state)
+    if green:
+        producer.execute(context())
+    else:
+        with pytest.raises(AirflowException, match="did not run to its end"):
+            producer.execute(context())
+
+
+@pytest.mark.parametrize(
     ("error", "kind"),
     [
         (ConfigError("no such bucket"), AirflowFailException),

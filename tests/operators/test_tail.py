@@ -439,6 +439,43 @@ def test_a_corrupt_ledger_fails_and_names_the_object(store: CountingStore, key: 
     play(scene)
 
 
+def test_a_success_that_was_read_stays_one_whatever_comes_after_it(store: CountingStore, key: TailKey, tmp_path: Path) -> None:
+    """One damaged object must not turn finished successes red; what is behind it fails and names it."""
+
+    async def scene() -> None:
+        Attempt(store, began(0)).write(done(A))
+        path = tmp_path / "ledger" / RUN.segment(2)
+        path.write_bytes(b"")
+        tail = tail_for(key, poll=POLL, producer_state=Script("success"))
+        other = await watch(tail, B)
+        assert (other.kind, str(path) in other.reason) == (Kind.FAIL, True)
+        assert (await watch(tail, A)).kind is Kind.SUCCEED
+
+    play(scene)
+
+
+@pytest.mark.parametrize("failure", [Transient("get", "x", "no route"), RuntimeError("a bug of a library")])
+def test_a_storage_that_stays_away_after_the_producer_has_ended_is_not_waited_for_for_ever(
+    store: CountingStore, key: TailKey, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    monkeypatch.setattr(tail_module, "OUTAGE_BOUND", 0.2)
+
+    async def scene() -> None:
+        producer = Script("running")
+        store.fail = lambda _: failure
+        tail = tail_for(key, poll=POLL, producer_state=producer)
+        task = watch(tail)
+        await asyncio.sleep(0.3)  # longer than the bound: while the producer may go on it does not count
+        await polled(tail, 2)
+        assert not task.done()
+        producer.now = "failed"
+        verdict = await task
+        assert verdict.kind is Kind.FAIL
+        assert "cannot be read" in verdict.reason
+
+    play(scene)
+
+
 def test_a_surprise_in_the_storage_ends_nobody(store: CountingStore, key: TailKey) -> None:
     """An exception that is none of this project's: reading goes on."""
 
