@@ -17,7 +17,7 @@ PATIENCE = 60.0
 class MemoryStore:
     """A correct store. ``calls`` holds every request as (operation, key), in order."""
 
-    root = "test://root"
+    root = "test://base"
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

@@ -413,7 +413,7 @@ def test_a_storage_that_ignores_create_if_absent_is_refused(epoch: int) -> None:
     store = OverwritingStore()
     if epoch == 2:
         Chain(store).fence()
-    with pytest.raises(ConfigError, match=r"test://root overwrites .* cannot keep a ledger.*Use a storage with conditional writes"):
+    with pytest.raises(ConfigError, match=r"test://base overwrites .* cannot keep a ledger.*Use a storage with conditional writes"):
         ChainWriter(store, RUN).claim(started())
     assert len(raw_chain(store)) == epoch
 

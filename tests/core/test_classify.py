@@ -22,7 +22,7 @@ from tests.core.servers import CREDENTIALS, StubServer
 @pytest.fixture
 def store(stub: StubServer) -> Store:
     options = {**CREDENTIALS, "endpoint_url": stub.url, "config_kwargs": {"read_timeout": 0.3}}
-    return open_store("s3://bucket/root", storage_options=options)
+    return open_store("s3://bucket/base", storage_options=options)
 
 
 ANSWERS = [
@@ -66,8 +66,8 @@ def test_what_the_answer_to_a_create_means(
     with pytest.raises(error) as caught:
         store.create("key", b"x")
     assert type(caught.value) is error
-    assert "s3://bucket/root/key" in str(caught.value)
-    assert stub.requests == [("PUT", "/bucket/root/key")]
+    assert "s3://bucket/base/key" in str(caught.value)
+    assert stub.requests == [("PUT", "/bucket/base/key")]
 
 
 @pytest.mark.parametrize(("answer", "error"), [(answer, get) for answer, _, get in ANSWERS if get is not Exists], ids=str)
@@ -75,13 +75,13 @@ def test_what_the_answer_to_a_get_means(
     store: Store, stub: StubServer, answer: tuple[int, str | None] | str, error: type[Exception]
 ) -> None:
     """The same for reading, where nothing is ever ambiguous."""
-    stub.objects["/bucket/root/key"] = b"x"
+    stub.objects["/bucket/base/key"] = b"x"
     stub.answers.append(answer)
     with pytest.raises(error) as caught:
         store.get("key")
     assert type(caught.value) is error
-    assert "s3://bucket/root/key" in str(caught.value)
-    assert stub.requests == [("GET", "/bucket/root/key")]
+    assert "s3://bucket/base/key" in str(caught.value)
+    assert stub.requests == [("GET", "/bucket/base/key")]
 
 
 @pytest.mark.parametrize("answer", ["reset", "lost"])
@@ -90,8 +90,8 @@ def test_a_connection_that_breaks_twice_leaves_a_create_in_doubt(store: Store, s
     stub.answers.extend([answer] * 2)
     with pytest.raises(Ambiguous):
         store.create("key", b"x")
-    assert stub.requests == [("PUT", "/bucket/root/key")] * 2
-    assert ("/bucket/root/key" in stub.objects) == (answer == "lost")
+    assert stub.requests == [("PUT", "/bucket/base/key")] * 2
+    assert ("/bucket/base/key" in stub.objects) == (answer == "lost")
     stub.answers.extend([answer] * 2)
     with pytest.raises(Transient):
         store.get("key")
@@ -115,7 +115,7 @@ def test_a_bucket_of_another_region_is_a_mistake_of_the_input(store: Store, stub
 
 def test_a_body_that_breaks_off_is_not_an_object(store: Store, stub: StubServer) -> None:
     """Half an answer is no answer: the read is tried again, and never returns half a segment."""
-    stub.objects["/bucket/root/key"] = b"x" * 1000
+    stub.objects["/bucket/base/key"] = b"x" * 1000
     stub.answers.append("truncate")
     with pytest.raises(Transient):
         store.get("key")
@@ -132,7 +132,7 @@ def test_a_port_where_nobody_listens_was_never_asked() -> None:
     """Nothing was sent, so a create has no doubt about it."""
     gone = StubServer()
     gone.stop()
-    store = open_store("s3://bucket/root", storage_options={**CREDENTIALS, "endpoint_url": gone.url})
+    store = open_store("s3://bucket/base", storage_options={**CREDENTIALS, "endpoint_url": gone.url})
     for call in (lambda: store.create("key", b"x"), lambda: store.get("key"), lambda: store.list("v1")):
         with pytest.raises(Transient):
             call()

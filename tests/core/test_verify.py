@@ -256,7 +256,7 @@ def test_strangers_are_notes() -> None:
         store.objects[f"{RUN.prefix}/{name}"] = b"x"
     found = verify(store, RUN)
     assert found.problems == []
-    assert sorted(note.split(":")[1].removeprefix(f"//root/{RUN.prefix}/") for note in found.notes) == [
+    assert sorted(note.split(":")[1].removeprefix(f"//base/{RUN.prefix}/") for note in found.notes) == [
         "files/notes.md",
         "seg/00000000001.jsonl",
         "seg/1.jsonl",

@@ -426,7 +426,7 @@ def test_a_drain_gives_up_at_its_bound_and_says_how_many_records_are_lost(store:
     append_all(writer, "first")
     store.wait_for(lambda: store.count("refused") >= 1)
     append_all(writer, *texts(40))
-    with pytest.raises(WriterStopped, match=r"^42 records of shop / .* are not in the ledger test://root.*0\.02 s .*away") as caught:
+    with pytest.raises(WriterStopped, match=r"^42 records of shop / .* are not in the ledger test://base.*0\.02 s .*away") as caught:
         writer.close(finished())
     assert writer.error is caught.value
     assert written(store) == ["kept"]
