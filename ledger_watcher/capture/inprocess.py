@@ -152,8 +152,8 @@ class InProcessDbt:
         """Turn SIGINT into KeyboardInterrupt while dbt runs: in an Airflow task it would kill the process at once."""
         in_main = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGINT, self._on_sigint) if in_main else None
-        alarm = signal.getsignal(signal.SIGALRM)
-        if in_main and callable(alarm):  # a timeout of the caller's, as Airflow's execution_timeout
+        alarm = signal.getsignal(signal.SIGALRM) if in_main else None
+        if callable(alarm):  # a timeout of the caller's, as Airflow's execution_timeout
             signal.signal(signal.SIGALRM, partial(self._on_alarm, alarm))
         self._escalation.start()
         try:
@@ -162,7 +162,8 @@ class InProcessDbt:
             self._escalation.ended()  # before the handler goes: a late SIGINT would kill this process
             if in_main:
                 signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
-                signal.signal(signal.SIGALRM, alarm if alarm is not None else signal.SIG_DFL)
+                if callable(alarm):
+                    signal.signal(signal.SIGALRM, alarm)
             else:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), None)
 
@@ -170,7 +171,7 @@ class InProcessDbt:
         """Keep what the caller's handler raises for after the run: dbt cancels its queries for a KeyboardInterrupt only."""
         try:
             handler(signum, frame)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller of run(), once dbt has ended
             self.raised = self.raised or error
             self._on_sigint(signum, frame)
 

@@ -93,7 +93,10 @@ def _signals(capture: Capture) -> Iterator[None]:
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         capture.interrupt()
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handled = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup the run is meant to outlive its terminal
+        handled.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in handled}
     try:
         yield
     finally:

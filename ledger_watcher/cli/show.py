@@ -11,8 +11,9 @@ import click
 
 from ledger_watcher import codec
 from ledger_watcher.cli import _shape
-from ledger_watcher.cli._common import EXIT_ERROR, LedgerCommand, ledger_options, locate, say, say_error, say_grid, say_json, say_note
-from ledger_watcher.cli._runs import Reading, Wanted, choose, missing
+from ledger_watcher.cli._common import EXIT_ERROR, LedgerCommand, locate, say, say_error, say_grid, say_json
+from ledger_watcher.cli._runs import Reading, Wanted, missing
+from ledger_watcher.cli._select import run_options, select
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.records import Outcome, utcnow
 from ledger_watcher.report.grid import Cell, Column, Grid
@@ -54,13 +55,8 @@ _NODES = (
 
 
 @click.command(cls=LedgerCommand, name="show")
-@ledger_options
+@run_options
 @click.argument("node", required=False)
-@click.option("--dag-id", help="The run's DAG.")
-@click.option("--run-id", help="The run; default: the newest one that fits the other options.")
-@click.option("--group", help="Full task group path, where a DAG run has several ledgers; '' is the top of the DAG.")
-@click.option("--map-index", type=int, help="Map index, where a DAG run has several ledgers.")
-@click.option("--deployment", help="The deployment's name.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (shape: ledger_watcher/cli/_shape.py).")
 def show(
     ledger: str, node: str | None, storage_options: tuple[str, ...], *, as_json: bool, map_index: int | None, **named: str | None
@@ -71,16 +67,7 @@ def show(
     also be the folder of one run, as `ls --uri` prints it; without any argument it is that of LEDGER_WATCHER_LEDGER. Times are in UTC.
     The exit code is 0 whatever became of the run.
     """
-    target = locate(ledger, storage_options)
-    wanted = Wanted(map_index=map_index, **named)
-    if target.run is None:
-        reading, unread = choose(target.store, wanted)
-        if unread:
-            say_note(f"{unread} runs could not be read and are not looked at; one of them may be newer (ledger-watcher ls).")
-    elif wanted.given:
-        raise click.UsageError("LEDGER is the folder of one run: options that choose a run do not go with it.")
-    else:
-        reading = Reading(target.store, target.run).advance(1)
+    reading = select(locate(ledger, storage_options), Wanted(map_index=map_index, **named))
     _show(reading.advance(), node, as_json=as_json)
 
 

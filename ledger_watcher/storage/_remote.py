@@ -23,7 +23,6 @@ S3_CLIENT_CONFIG: Mapping[str, Any] = {
     "read_timeout": 10,
 }
 """Arguments of botocore's Config, for whoever builds an S3 filesystem."""
-_S3_DEFAULTS: dict[str, Any] = {"config_kwargs": dict(S3_CLIENT_CONFIG)}
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -79,8 +78,7 @@ def filesystem_factory(uri: str, storage_options: Mapping[str, Any]) -> Callable
 
         options = dict(storage_options)
         if _EXTRAS.get(scheme) == "s3":
-            own = {**_S3_DEFAULTS["config_kwargs"], **options.get("config_kwargs", {})}  # a proxy given there changes no time-out here
-            options = {**_S3_DEFAULTS, **options, "config_kwargs": own}
+            options["config_kwargs"] = {**S3_CLIENT_CONFIG, **options.get("config_kwargs", {})}  # a proxy given there changes no time-out
         try:
             return fsspec.filesystem(scheme, **options)
         except ImportError as error:

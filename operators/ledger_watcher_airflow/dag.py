@@ -115,6 +115,7 @@ class _Renderer:
             flags=self._flags,
             excluded_types=("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
             ledger_group=self._group,
+            # A priority for all tasks is not meant to put the producer among those that wait for it.
             **{name: value for name, value in self._task_args.items() if name not in ("priority_weight", "weight_rule")},
         )
         groups = {name: TaskGroup(name) for name in dict.fromkeys(spec.group for spec in graph) if name}

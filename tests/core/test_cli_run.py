@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -13,6 +16,8 @@ from ledger_watcher.ledger import ChainReader, RunKey, list_runs
 from ledger_watcher.records import AttemptStarted
 from ledger_watcher.storage import LocalStore
 from tests.core.fakes import FakeDbt
+
+run_module = importlib.import_module("ledger_watcher.cli.run")  # the name is that of the command in its package
 
 
 @pytest.fixture
@@ -129,3 +134,17 @@ def test_help_names_every_variable() -> None:
     text = CliRunner().invoke(main, ["run", "--help"]).output
     for name in ("LEDGER", "DAG_ID", "RUN_ID", "GROUP", "MAP_INDEX", "DEPLOYMENT", "PROJECT_DIR", "IN_PROCESS", "STORAGE_OPTION"):
         assert f"LEDGER_WATCHER_{name}" in text
+
+
+@pytest.mark.parametrize(("before", "interrupted"), [(signal.SIG_DFL, 1), (signal.SIG_IGN, 0)])
+def test_a_closed_terminal_interrupts_dbt_but_not_under_nohup(before: signal.Handlers, interrupted: int) -> None:
+    calls: list[None] = []
+    capture = SimpleNamespace(interrupt=lambda: calls.append(None))
+    found = signal.signal(signal.SIGHUP, before)
+    try:
+        with run_module._signals(capture):
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is before
+    finally:
+        signal.signal(signal.SIGHUP, found)
+    assert len(calls) == interrupted
