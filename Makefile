@@ -3,8 +3,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 READY := .venv/.ready
+TOOLS := .tools/npm/.ready
 
-.PHONY: help env check test demo lock clean
+.PHONY: help env tools check test test-ceph test-dbt bench-capture bench-ledger soak demo lock clean
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -13,13 +14,43 @@ $(READY): requirements/dev.txt pyproject.toml scripts/env.sh
 
 env: $(READY) ## the locked environment in .venv
 
+$(TOOLS): requirements/npm/package-lock.json scripts/tools.sh
+	@scripts/tools.sh
+
+tools: $(TOOLS) ## the storage servers that tests start, in .tools/npm
+
 check: $(READY) ## ruff (lint and format) and mypy strict
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 
-test: check ## check, then unit, integration and end-to-end tests
+test: check $(TOOLS) ## check, then unit, integration and end-to-end tests
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+test-ceph: $(READY) ## the storage contract on a real Ceph too (installs Debian's packages as root)
+	@scripts/tools.sh ceph
+	@LEDGER_WATCHER_CEPH=1 $(BIN)/python -m pytest tests/core/test_storage_contract.py tests/core/test_storage_faults.py -k ceph $(ARGS)
+
+DBT_VERSIONS ?= 1.8 1.9 1.10 1.11 fusion
+test-dbt: $(READY) ## real dbt, every version, on DuckDB and PostgreSQL (DBT_VERSIONS="1.8 1.11" for some)
+	@scripts/system.sh postgresql
+	@scripts/dbt_venvs.sh $(DBT_VERSIONS)
+	@DBT_VERSIONS="$(DBT_VERSIONS)" $(BIN)/python -m pytest tests/dbt $(ARGS)
+
+bench-capture: $(READY) ## what a ledger costs a dbt run, in time and CPU
+	@scripts/dbt_venvs.sh 1.11
+	@exec $(BIN)/python -m benchmarks.capture_overhead $(ARGS)
+
+bench-ledger: $(READY) $(TOOLS) ## what the ledger costs: requests, time, memory, bytes
+	@exec $(BIN)/python -m benchmarks.ledger $(ARGS)
+
+SEEDS ?= 5000
+FUZZ_SECONDS ?= 60
+soak: $(READY) ## long: the simulator (SEEDS=5000, and as many examples), the fuzzers (FUZZ_SECONDS=60 each), dbt killed at random
+	@$(BIN)/python -m tests.soak.simulator $(SEEDS)
+	@LEDGER_WATCHER_EXAMPLES=$(SEEDS) $(BIN)/python -m pytest tests/core/test_simulator.py -k Machine --timeout=7200
+	@$(BIN)/python -m tests.soak.fuzz --seconds $(FUZZ_SECONDS)
+	@test ! -e tests/soak/kill_campaign.py || $(BIN)/python -m tests.soak.kill_campaign
 
 demo: $(READY) ## a real Airflow runs an example project and shows its nodes live
 	@exec $(BIN)/python -m scripts.demo $(ARGS)

@@ -22,13 +22,24 @@ class _Kind(msgspec.Struct):
     kind: str
 
 
+class _Placed(msgspec.Struct):
+    seq: int
+    epoch: int
+    record: msgspec.Raw
+
+
 _BY_KIND: dict[str, type[Record]] = {cls.kind: cls for cls in KINDS}
 _FIELDS: dict[type[Record], dict[str, bool]] = {
     cls: {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(cls)} for cls in KINDS
 }
 """Names of the fields, and whether a reader needs them: those are written even when ``None`` or empty."""
+_TIMES: dict[type[Record], tuple[str, ...]] = {
+    cls: tuple(name for name, hint in get_type_hints(cls).items() if datetime in (hint, *get_args(hint))) for cls in KINDS
+}
+"""Names of the fields that are times."""
 _encoder = msgspec.json.Encoder()
 _kind_decoder = msgspec.json.Decoder(_Kind)
+_placed_decoder = msgspec.json.Decoder(_Placed)
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(cls) for kind, cls in _BY_KIND.items()}
 
 
@@ -63,11 +74,23 @@ def decode(line: bytes) -> Record:
     return Unknown(ts=time_of(data.get("ts")), original_kind=kind, data=known)
 
 
+def placed(line: bytes) -> tuple[int, int, bytes]:
+    """``seq``, ``epoch`` and the record's own line of a line of a checkpoint.
+
+    :raises ValueError: it is none.
+    """
+    try:
+        found = _placed_decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"not a line of a checkpoint: {error}") from error
+    return found.seq, found.epoch, bytes(found.record)
+
+
 def _zoned(record: Record) -> Record:
     """The record, if none of its times lacks a zone: such a time is another one in every place that reads it."""
-    for name in _FIELDS[type(record)]:
+    for name in _TIMES[type(record)]:
         value = getattr(record, name)
-        if isinstance(value, datetime) and value.tzinfo is None:
+        if value is not None and value.tzinfo is None:
             raise ValueError(f"not a ledger record: {record.kind}.{name} is a time without a zone")
     return record
 

@@ -14,6 +14,7 @@
         ├── CorruptLedger      an object is not what the format says: the data is bad
         ├── UnsupportedLedger  written by a newer format version: upgrade the reader
         ├── RunNotFound        no such run under this root
+        ├── Overtaken          another attempt began first: look again before claiming
         ├── Fenced             another writer took the run over: stop
         └── WriterStopped      the writer could not make its records durable within its bound
 
@@ -117,6 +118,18 @@ class Fenced(LedgerError):
         super().__init__(
             f"This writer was fenced: {path} was written by {by} in epoch {epoch}. "
             "A newer attempt owns the run; this one must stop its dbt and write nothing more."
+        )
+
+
+class Overtaken(LedgerError):
+    """A claim that was to follow a certain epoch found a newer one: whoever wanted it has to look again."""
+
+    def __init__(self, path: str, epoch: int, expected: int) -> None:
+        self.path = path
+        self.epoch = epoch
+        super().__init__(
+            f"The newest attempt in {path} is {epoch}, not {expected}: another attempt of the run began meanwhile. Nothing was started; look "
+            "at the run again."
         )
 
 

@@ -13,6 +13,8 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, ClassVar
 
+FRESH, ONLY = "fresh", "only"
+"""Words for ``scope`` of an attempt: it takes nothing over from those before it; it builds the nodes of its plan and nothing else."""
 MESSAGE_LIMIT = 8 * 1024
 """Longest ``message`` in bytes; what is longer is cut and says so."""
 
@@ -65,7 +67,8 @@ class AttemptStarted(Record):
 
     ``producer_started_at`` is the start of the Airflow task that runs the producer (its own clock), and the start of the
     process elsewhere: the freshness rule of the consumers is built on it. ``try_number`` and ``clear_number`` come from
-    Airflow and are absent elsewhere.
+    Airflow and are absent elsewhere. ``scope`` is ``fresh`` (takes nothing over from the attempts before) or ``only`` (builds the nodes of
+    its plan and nothing else); without it, the attempt goes on from those before. ``task_id`` is the Airflow task that runs it.
     """
 
     kind: ClassVar[str] = "attempt_started"
@@ -78,6 +81,8 @@ class AttemptStarted(Record):
     try_number: int | None = None
     clear_number: int | None = None
     version: str | None = None
+    scope: str | None = None
+    task_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

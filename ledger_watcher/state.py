@@ -25,7 +25,7 @@ from ledger_watcher.records import (
 )
 
 if TYPE_CHECKING:
-    from ledger_watcher.ledger.reader import Entry
+    from ledger_watcher.ledger.segments import Entry
 
 
 @dataclass(slots=True)
@@ -69,8 +69,8 @@ class RunState:
 
     @property
     def attempt(self) -> Attempt | None:
-        """The newest attempt."""
-        return self.attempts[max(self.attempts)] if self.attempts else None
+        """The newest attempt. May be asked while another thread folds more in."""
+        return self.attempts[max(tuple(self.attempts))] if self.attempts else None
 
     def apply(self, entries: Iterable[Entry]) -> None:
         """Fold more of the chain in, in its order."""

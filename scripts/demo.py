@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from ledger_watcher.ledger import ChainReader, RunKey
+from ledger_watcher.ledger import RunFollower, RunKey
 from ledger_watcher.project import BUILDABLE, TESTS, NodeView, load_project
 from ledger_watcher.report.table import follow
 from ledger_watcher.storage import open_store
@@ -89,8 +89,8 @@ def _watch(airflow: AirflowStack, ledger: Path, run_id: str, nodes: list[NodeVie
     def stop() -> bool:
         return time.monotonic() > deadline or airflow.run_state(DAG_ID, run_id) in ("success", "failed")
 
-    reader = ChainReader(open_store(str(ledger)), RunKey(DAG_ID, run_id))
-    follow(reader, expected=[node.unique_id for node in nodes], stop=stop)
+    follower = RunFollower(open_store(str(ledger)), RunKey(DAG_ID, run_id))
+    follow(follower, expected=[node.unique_id for node in nodes], stop=stop)
     return airflow.wait_for_run(DAG_ID, run_id, PATIENCE)
 
 

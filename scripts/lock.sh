@@ -1,8 +1,18 @@
 #!/usr/bin/env bash
-# Pins the development environment and uv itself, for every Python that is supported, with hashes and without the registry's address.
+# Pins the development environment, those of tests/dbt and of the producers' providers, and uv itself, for every Python that is supported,
+# with hashes and without the registry's address.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=$(command -v uv || echo .tools/bin/uv)
 options=(--quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --upgrade)
 "$uv" pip compile pyproject.toml --group dev "${options[@]}" -o requirements/dev.txt
+"$uv" pip compile pyproject.toml --group providers "${options[@]}" -o requirements/providers.txt
 echo uv | "$uv" pip compile - "${options[@]}" -o requirements/uv.txt
+
+# One environment per line of dbt-core with the adapters of that line, and what installs this project into it. DuckDB 2 came after them all.
+for line in 1.8 1.9 1.10 1.11; do
+    printf '%s\n' "dbt-core~=$line.0" "dbt-duckdb~=$line.0" "dbt-postgres~=$line.0" 'duckdb<2' 'editables>=0.5' 'hatchling>=1.27' |
+        "$uv" pip compile pyproject.toml - "${options[@]}" -o "requirements/dbt-$line.txt"
+done
+# dbt Fusion: the newest preview that has a wheel.
+printf '%s\n' 'dbt==2.0.0rc196' | "$uv" pip compile - "${options[@]}" --only-binary :all: -o requirements/dbt-fusion.txt

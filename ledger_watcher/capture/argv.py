@@ -21,6 +21,9 @@ BUILDING = frozenset(
 )
 """Subcommands that write artifacts about this run, so that they get a target folder of their own."""
 
+NARROWABLE = frozenset({"build", "run", "seed", "snapshot", "test"})
+"""Subcommands that build nodes and can be told which."""
+
 SUBCOMMANDS = BUILDING | {"clean", "debug", "deps", "docs", "format", "lint", "sl"}
 
 _PROGRAMS = frozenset({"dbt", "dbt.exe", "dbtf", "dbt.cli.main"})
@@ -39,6 +42,17 @@ _VALUED = frozenset(
     -m -o -r -s -t
     """.split()  # noqa: SIM905 - a line each would fill a page
 )
+_MANY = frozenset({"--select", "-s", "--model", "--models", "-m", "--exclude"})
+"""Options that take every word up to the next option (dbt's MultiOption)."""
+_SELECTING = _MANY | {"--selector", "--indirect-selection"}
+_LISTING = _SELECTING | frozenset(
+    """
+    --defer --defer-state --exclude-resource-type --exclude-resource-types --favor-state --no-defer --no-favor-state --no-partial-parse
+    --partial-parse --profile --profiles-dir --project-dir --resource-type --resource-types --state --target --target-path --vars -t
+    """.split()  # noqa: SIM905
+)
+"""What ``dbt ls`` must be told to select as ``dbt build`` does; it refuses most other options of build."""
+_HIDDEN = re.compile(r"^-[dfhqvx]+[sm]")
 _OUTPUT_VALUED = frozenset({"--log-format", "--log-level"})
 _OUTPUT_FLAGS = frozenset({"--debug", "--no-debug", "-d", "--quiet", "--no-quiet", "-q", "--use-colors", "--no-use-colors"})
 _CLUSTER = re.compile(r"^-[dfhqvx]{2,}$")
@@ -123,6 +137,32 @@ class DbtCommand:
         before = [token for i, token in kept if i < self.command and (token or i not in clusters)]
         return (*before, *CAPTURE_FLAGS, *(token for i, token in kept if i >= self.command and (token or i not in clusters)))
 
+    def narrowed(self, state: str, env: Mapping[str, str]) -> DbtCommand:
+        """The same command for the nodes that run_results.json in the folder ``state`` has as ``error``, and for no others.
+
+        What the user said to select nodes is dropped (``--selector`` would win over ``--select``). Their state, also that of a variable,
+        is deferred to. Nodes do not bring their tests: those to be run are in that file, too.
+
+        :raises ConfigError: ``-s`` or ``-m`` stands in one word with other flags.
+        """
+        for _, token, _ in _tokens(self.argv, self.program + 1):
+            if _HIDDEN.match(token):
+                raise ConfigError(f"`{_shown(self.argv)}`: write {token!r} as separate options, so that its selection can be replaced.")
+        dropped = self._places(_SELECTING | {"--state"})
+        theirs = self.option("--state") or _variable(env, "STATE")
+        moved = theirs if not (self.option("--defer-state") or _variable(env, "DEFER_STATE")) else None
+        ours = ("--select", "result:error", "--indirect-selection", "empty", "--state", state, *(("--defer-state", moved) if moved else ()))
+        before = tuple(token for i, token in enumerate(self.argv) if i <= self.command and i not in dropped)
+        after = tuple(token for i, token in enumerate(self.argv) if i > self.command and i not in dropped)
+        return DbtCommand((*before, *ours, *after), self.program, len(before) - 1)
+
+    def listing(self) -> tuple[str, ...]:
+        """``dbt ls`` for what this command selects, of any resource type: a JSON object with a ``unique_id`` per line."""
+        kept = self._places(_LISTING)
+        options = tuple(token for i, token in enumerate(self.argv) if i in kept)
+        front = self.argv[: self.program + 1]
+        return (*front, "--quiet", "--log-format", "text", "ls", "--output", "json", "--output-keys", "unique_id", *options)
+
     def redacted(self) -> tuple[str, ...]:
         """The command as it may be recorded, without what may be secret.
 
@@ -141,6 +181,19 @@ class DbtCommand:
                 elif i + 1 < len(shown):
                     shown[i + 1] = "***"
         return tuple(shown)
+
+    def _places(self, names: frozenset[str]) -> set[int]:
+        """Where these options stand, with their values."""
+        found: set[int] = set()
+        for i, token, inline in _tokens(self.argv, self.program + 1):
+            name = token if token.startswith("--") else token[:2]  # -sNODE is -s with its value
+            if name not in names:
+                continue
+            end = i + (2 if token in _VALUED and inline is None else 1)
+            while name in _MANY and end < len(self.argv) and not self.argv[end].startswith("-"):
+                end += 1
+            found.update(range(i, end))
+        return found
 
     def _output_tokens(self) -> Iterator[tuple[int, str, str | None]]:
         for i, token, inline in _tokens(self.argv, self.program + 1):

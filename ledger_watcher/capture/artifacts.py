@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any
 from ledger_watcher import codec
 from ledger_watcher.capture.argv import BUILDING, DbtCommand
 from ledger_watcher.capture.redact import Masker
+from ledger_watcher.capture.workspace import Workspace
 from ledger_watcher.errors import ConfigError
 
 STORED = ("run_results.json", "manifest.json", "sources.json")
@@ -67,14 +67,14 @@ class Target:
     env: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def prepare(cls, command: DbtCommand, project: Project, env: Mapping[str, str]) -> Target:
-        """A fresh folder, unless the command names one with ``--target-path`` or writes no artifacts."""
+    def prepare(cls, command: DbtCommand, project: Project, env: Mapping[str, str], workspace: Workspace) -> Target:
+        """A fresh folder in ``workspace``, unless the command names one with ``--target-path`` or writes no artifacts."""
         explicit = command.option("--target-path")
         shown = explicit or _setting(env, "TARGET_PATH") or project.target_path or "target"
         user = project.folder / shown
         if explicit or command.subcommand not in BUILDING or "{{" in shown:
             return cls(user, user, shown, fresh=False)
-        path = Path(tempfile.mkdtemp(prefix="ledger-watcher-")).resolve()
+        path = workspace.folder("target")
         ours = {"DBT_TARGET_PATH": str(path)}
         partial = user / _PARTIAL_PARSE
         if partial.is_file() and not _setting(env, "PARTIAL_PARSE_FILE_PATH") and not command.option("--partial-parse-file-path"):
@@ -124,11 +124,6 @@ class Target:
                 problems.append(f"dbt's artifacts could not be put into {self.user}: {error}")
                 break
         return problems
-
-    def remove(self) -> None:
-        """Delete the fresh folder."""
-        if self.fresh:
-            shutil.rmtree(self.path, ignore_errors=True)
 
 
 def parents_of(manifest: Mapping[str, Any]) -> dict[str, list[str]]:

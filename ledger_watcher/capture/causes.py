@@ -35,7 +35,8 @@ class SkipCauses:
 
     def hook_failed(self, unique_id: str) -> None:
         """An on-run-start hook failed: it explains the nodes that were never started."""
-        self._hooks.append(unique_id)
+        if unique_id not in self._hooks:
+            self._hooks.append(unique_id)
 
     def of(self, unique_id: str, *, started: bool = True) -> tuple[str, ...]:
         """The failed nodes that explain why ``unique_id`` was skipped, empty if the manifest cannot be read."""

@@ -56,10 +56,7 @@ class Event:
 
         :raises ValueError: there is none.
         """
-        found = text_of(self.node, "unique_id")
-        if found is None:
-            raise ValueError("it names no node")
-        return found
+        return said(text_of(self.node, "unique_id"), "names no node")
 
     @property
     def relation(self) -> str | None:
@@ -72,6 +69,16 @@ def text_of(source: Mapping[str, Any], name: str) -> str | None:
     """A field that is a non-empty string: dbt writes ``""`` where it means nothing."""
     value = source.get(name)
     return value if isinstance(value, str) and value else None
+
+
+def said(found: str | None, missing: str) -> str:
+    """A text that an event must have.
+
+    :raises ValueError: it has not: "it " and ``missing``.
+    """
+    if found is None:
+        raise ValueError(f"it {missing}")
+    return found
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """dbt's events to records: one parser for callbacks and for JSON on standard output.
 
 Only events on the list below are ever looked at. MainReportArgs, SQLQuery and MainStackTrace hold variables, SQL and secrets: they are not
-on it. Event codes: Q024 NodeStart, Q025 NodeFinished, Q033 LogHookEndLine, Q034 SkippingDetails, Q046 LogBatchResult, Z033
-MarkSkippedChildren, Z002 MainEncounteredError.
+on it. Event codes: Q024 NodeStart, Q025 NodeFinished, Q034 SkippingDetails, Q046 LogBatchResult, Z033 MarkSkippedChildren, Z002
+MainEncounteredError; those of hooks are in :mod:`~ledger_watcher.capture.hooks`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any
 
 from ledger_watcher.capture import compat
 from ledger_watcher.capture.causes import Parents, SkipCauses
-from ledger_watcher.capture.event import Event, NodeLog, text_of
+from ledger_watcher.capture.event import Event, NodeLog, said, text_of
+from ledger_watcher.capture.hooks import HookParser
+from ledger_watcher.capture.redact import masked
 from ledger_watcher.records import (
     DbtStarted,
     HookFinished,
@@ -40,12 +42,15 @@ _LINES = frozenset(
 
 WANTED = _LINES | {
     "ConcurrencyLine",
+    "DatabaseErrorRunningHook",
     "LogHookEndLine",
+    "LogHookStartLine",
     "MainEncounteredError",
     "MainReportVersion",
     "MarkSkippedChildren",
     "NodeFinished",
     "NodeStart",
+    "RunResultError",
 }
 """The names of all events that the parser looks at."""
 
@@ -80,6 +85,7 @@ class EventParser:
         self.invocation_id: str | None = None
         self._mask = mask or str
         self._causes = SkipCauses(parents)
+        self._hooks = HookParser(outcome=self._outcome, mask=self._mask)
         self._nodes: dict[str, _Node] = {}
         self._unexplained: list[NodeFinished] = []
         self._dbt: DbtStarted | None = None
@@ -90,7 +96,10 @@ class EventParser:
             "NodeStart": self._node_start,
             "NodeFinished": self._node_finished,
             "LogBatchResult": self._batch,
-            "LogHookEndLine": self._hook,
+            "LogHookStartLine": self._hook_start,
+            "LogHookEndLine": lambda event: self._hook(self._hooks.ended(event)),
+            "DatabaseErrorRunningHook": lambda event: self._hook(self._hooks.broke(event)),
+            "RunResultError": lambda event: self._hook(self._hooks.explained(event)),
             "MarkSkippedChildren": self._mark,
             "SkippingDetails": self._skipping,
             "MainEncounteredError": self._main_error,
@@ -179,10 +188,10 @@ class EventParser:
         if node.finished or (node.batched and node.first_start is not None and started != node.first_start):
             return []  # only the model itself has the time of its first start; its batches have their own
         result = event.data["run_result"]
-        status = _status(text_of(result, "status"))
+        status = said(text_of(result, "status"), "has no status")
         outcome = self._outcome(status, event.unique_id)
         message = text_of(result, "message") or (node.error if outcome is Outcome.FAILED else None)
-        response = compat.adapter_response_of(result.get("adapter_response"))
+        response = masked(compat.adapter_response_of(result.get("adapter_response")), self._mask)
         base = self._bare(event, outcome, status)
         record = replace(
             base,
@@ -205,14 +214,16 @@ class EventParser:
             return []
         return self._finish(node, self._bare(event, Outcome.SKIPPED, "skipped"), started=False)
 
-    def _hook(self, event: Event) -> list[Record]:
-        # The other status is the adapter's answer in 1.8: "OK", "CREATE TABLE", "SUCCESS 1".
-        status = _status(text_of(event.node, "node_status") or text_of(event.data, "status"))
-        outcome = self._outcome(status, event.unique_id)
-        if outcome is Outcome.FAILED:
-            self._causes.hook_failed(event.unique_id)
-        time = compat.number(event.data.get("execution_time"))
-        return [HookFinished(ts=event.ts, unique_id=event.unique_id, outcome=outcome, status=status, execution_time=time)]
+    def _hook_start(self, event: Event) -> list[Record]:
+        self._hooks.started(event)
+        return []
+
+    def _hook(self, record: HookFinished | None) -> list[Record]:
+        if record is None:
+            return []
+        if record.outcome is Outcome.FAILED:
+            self._causes.hook_failed(record.unique_id)
+        return [record]
 
     def _mark(self, event: Event) -> list[Record]:
         unique_id = text_of(event.data, "unique_id")
@@ -286,9 +297,3 @@ class EventParser:
     def _problem(self, text: str) -> None:
         if len(self.problems) < _MOST_PROBLEMS and text not in self.problems:
             self.problems.append(text)
-
-
-def _status(found: str | None) -> str:
-    if found is None:
-        raise ValueError("it has no status")
-    return found

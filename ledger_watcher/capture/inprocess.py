@@ -23,6 +23,7 @@ from typing import Any
 from ledger_watcher.capture.events import WANTED
 from ledger_watcher.capture.runner import INTERRUPTED, Escalation, Launch, Sink
 from ledger_watcher.errors import ConfigError
+from ledger_watcher.ledger.keys import KEY, KEY_FILE
 
 _one_at_a_time = threading.Lock()
 _UNHEARD = 0.2
@@ -46,7 +47,7 @@ def check_installed() -> None:
 class InProcessDbt:
     """One invocation of dbtRunner. dbt writes to the console by itself, as the arguments say. See :class:`~.runner.Runner`.
 
-    The variables of ``launch.env`` are set, and its ``cwd`` is entered, while dbt runs.
+    The variables of ``launch.env`` are set, those of the ledger's key are not, and its ``cwd`` is entered, while dbt runs.
     """
 
     def __init__(self, launch: Launch, *, sink: Sink, grace: float) -> None:
@@ -184,8 +185,10 @@ class InProcessDbt:
 
 @contextmanager
 def _environment(launch: Launch) -> Iterator[None]:
-    folder, saved = Path.cwd(), {name: os.environ.get(name) for name in launch.env}
+    folder, saved = Path.cwd(), {name: os.environ.get(name) for name in (*launch.env, KEY, KEY_FILE)}
     os.environ.update(launch.env)
+    for name in (KEY, KEY_FILE):
+        os.environ.pop(name, None)
     os.chdir(launch.cwd)
     try:
         yield

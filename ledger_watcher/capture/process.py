@@ -24,6 +24,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _BUFFER = 1 << 16
 _TAIL_LINES, _TAIL_WIDTH = 20, 2000
 _LONG = 3600.0
+_Mask = set[int | signal.Signals]
 _DRAIN = 5.0
 """Seconds without a line after which a pipe is given up that a process left over by dbt holds open."""
 
@@ -63,11 +64,17 @@ class DbtProcess:
 
         :raises ConfigError: the executable cannot be started.
         """
-        process = self._start()
-        readers = [self._reader(process.stdout, self._on_stdout), self._reader(process.stderr, self._on_text)]
-        self._process = process
-        self._escalation.start()
-        returncode = self._wait(process)
+        # A timeout of the caller's that strikes from here on would leave dbt behind: it has to wait until it can be taken care of.
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            process = self._start(unblocked)
+            readers = [self._reader(process.stdout, self._on_stdout), self._reader(process.stderr, self._on_text)]
+            self._process = process
+            self._escalation.start()
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+            raise
+        returncode = self._wait(process, unblocked)
         self._escalation.ended()
         self._drain(readers)
         if self._lost:
@@ -82,7 +89,7 @@ class DbtProcess:
         self.interrupted = True
         self._escalation.ask()
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, mask: _Mask) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(
                 self._launch.argv,
@@ -92,8 +99,9 @@ class DbtProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=_BUFFER,
+                pass_fds=self._launch.inherited,
                 start_new_session=True,
-                preexec_fn=_before_exec(),  # noqa: PLW1509 - all that it calls is loaded beforehand
+                preexec_fn=_before_exec(mask),  # noqa: PLW1509 - all that it calls is loaded beforehand
             )
         except OSError as error:
             raise ConfigError(f"{self._launch.argv[0]} could not be started in {self._launch.cwd}: {error}.") from error
@@ -107,9 +115,10 @@ class DbtProcess:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+    def _wait(self, process: subprocess.Popen[bytes], mask: _Mask) -> int:
         while True:
             try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what has come meanwhile strikes here
                 # With a timeout it looks up every 50 ms. Without one, a signal that comes just before the wait begins is not handled
                 # until dbt has ended: Python runs handlers in this thread only.
                 return process.wait(timeout=_LONG)
@@ -182,14 +191,14 @@ def _event(raw: bytes) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) and "info" in found else None
 
 
-def _before_exec() -> Callable[[], None]:
+def _before_exec(mask: _Mask) -> Callable[[], None]:
     """What the child does before it becomes dbt. libc is loaded here, in the parent: loading after a fork can deadlock."""
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
     parent = os.getpid()
 
     def prepare() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore SIGINT, and dbt would inherit that
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask - {signal.SIGINT, signal.SIGTERM})
         if libc is not None:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
             if os.getppid() != parent:  # it died in between, and no signal will come

@@ -7,13 +7,15 @@ nothing. ``--vars`` stand in run_results.json under ``args``, and ``DBT_ENV_CUST
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 from ledger_watcher import codec
+from ledger_watcher.capture.secrets import SECRET_KEY
 
-_SECRET_PREFIX = "DBT_ENV_SECRET"  # noqa: S105 - dbt_common.constants.SECRET_ENV_PREFIX
-_SHORTEST = 4
 _MASK = "*****"  # as dbt writes it
 
 _ARGS = frozenset(
@@ -25,22 +27,32 @@ _ARGS = frozenset(
 )
 """Keys of ``args`` that are kept: what was run, never with which values."""
 
+# Credentials in a URL: name and password (or a token alone, in http). What is before the @ of abfss://container@account is none.
+_CREDENTIALS = re.compile(
+    r"""(?P<http>\bhttps?://)[^/\s'"<>]+@|(?P<user>\b[a-z][a-z0-9+.-]*://[^/:@\s'"<>]*:)[^/\s'"<>]+@""", re.IGNORECASE
+)
+# Parameters in one, such as ?motherduck_token= or a signature.
+_PARAMETER = re.compile(r"""([?&;][\w-]*(?:token|password|pwd|secret|signature|sig|access_?key|api_?key)=)[^&;\s'"<>]+""", re.IGNORECASE)
+
 
 class Masker:
-    """Replaces texts: secret values by ``*****``, and the attempt's own target folder by the user's, which its files are moved to.
+    """Replaces texts: secret values and credentials in URLs by ``*****``, and the folder that the attempt worked in by the user's.
 
-    A secret of fewer than four characters is left alone: it would tear up everything else.
+    A secret is found as it is, as JSON, Python or a URL write it, and nowhere else: not in parts, not in base64.
     """
 
-    def __init__(self, env: Mapping[str, str], folders: Iterable[tuple[str, str]] = ()) -> None:
-        secrets = {value for name, value in env.items() if name.startswith(_SECRET_PREFIX) and len(value.strip()) >= _SHORTEST}
-        self._secrets = sorted(secrets, key=len, reverse=True)
+    def __init__(self, secrets: Iterable[str] = (), folders: Iterable[tuple[str, str]] = ()) -> None:
+        self._secrets = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
         self._folders = [(old, new) for old, new in folders if old != new]
 
     def text(self, text: str) -> str:
         """``text`` without secrets, its paths those of the user."""
         for secret in self._secrets:
             text = text.replace(secret, _MASK)
+        if "@" in text and "://" in text:
+            text = _CREDENTIALS.sub(lambda found: f"{found['http'] or found['user']}{_MASK}@", text)
+        if "=" in text and ("?" in text or "&" in text or ";" in text):
+            text = _PARAMETER.sub(rf"\1{_MASK}", text)
         for old, new in self._folders:
             text = text.replace(old, new)
         return text
@@ -51,19 +63,14 @@ class Masker:
             data = data.replace(json.dumps(old)[1:-1].encode(), json.dumps(new)[1:-1].encode())
         return data
 
-    def tree(self, value: Any, raw: bytes) -> Any:  # noqa: ANN401 - JSON is any
-        """Plain data without secrets; ``raw``, its JSON, tells whether there are any, so that a large manifest is not walked for nothing."""
-        if not any(form in raw for secret in self._secrets for form in _forms(secret)):
-            return value
-        return self._walk(value)
-
-    def _walk(self, value: Any) -> Any:  # noqa: ANN401
+    def tree(self, value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON is any
+        """Plain data without secrets, those included that stand under a name such as ``password``; ``key`` is the name of ``value``."""
         if isinstance(value, str):
-            return self.text(value)
+            return _MASK if value and _names_a_secret(key) else self.text(value)
         if isinstance(value, list):
-            return [self._walk(item) for item in value]
+            return [self.tree(item, key) for item in value]
         if isinstance(value, dict):
-            return {self.text(key): self._walk(item) for key, item in value.items()}
+            return {self.text(name): self.tree(item, name) for name, item in value.items()}
         return value
 
 
@@ -82,9 +89,31 @@ def redact(name: str, data: bytes, masker: Masker | None = None) -> bytes:
     if "args" in found:
         args = found["args"]
         found["args"] = {key: value for key, value in args.items() if key in _ARGS} if isinstance(args, dict) else {}
-    return codec.dumps(masker.tree(found, data) if masker is not None else found)
+    return codec.dumps(masker.tree(found) if masker is not None else found)
 
 
-def _forms(secret: str) -> set[bytes]:
-    """How a text may stand in JSON: Python's writer escapes everything beyond ASCII, others nothing."""
-    return {json.dumps(secret)[1:-1].encode(), json.dumps(secret, ensure_ascii=False)[1:-1].encode()}
+def masked(value: Any, mask: Callable[[str], str]) -> Any:  # noqa: ANN401
+    """Plain data with ``mask`` applied to every text that is a value in it."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, list):
+        return [masked(item, mask) for item in value]
+    return {key: masked(item, mask) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+@lru_cache(maxsize=4096)
+def _names_a_secret(key: str) -> bool:
+    return "." not in key and SECRET_KEY.match(key) is not None  # a.b.token is a unique_id
+
+
+def _forms(secret: str) -> set[str]:
+    """How a text may stand in another one: as it is, in JSON (with or without escapes beyond ASCII), in Python, in SQL, in a URL."""
+    return {
+        secret,
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        repr(secret)[1:-1],
+        secret.replace("'", "''"),
+        quote(secret, safe="", errors="replace"),
+        quote_plus(secret, errors="replace"),
+    }

@@ -20,11 +20,15 @@ INTERRUPTED = 128 + signal.SIGINT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What is started: arguments (with the executable, or for dbtRunner without), environment and working directory."""
+    """What is started: arguments (with the executable, or for dbtRunner without), environment and working directory.
+
+    A process of its own inherits the file descriptors in ``inherited``.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     cwd: Path
+    inherited: tuple[int, ...] = ()
 
 
 class Escalation:

@@ -2,57 +2,63 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import signal
 import socket
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from ledger_watcher import __version__, codec
-from ledger_watcher.capture.argv import without_output_variables
+from ledger_watcher.capture.argv import Output, without_output_variables
 from ledger_watcher.capture.artifacts import Target
 from ledger_watcher.capture.console import Console
+from ledger_watcher.capture.ending import Ended, ended_by, reason
 from ledger_watcher.capture.events import EventParser
 from ledger_watcher.capture.inprocess import InProcessDbt
+from ledger_watcher.capture.plan import list_command, listed
 from ledger_watcher.capture.process import DbtProcess
 from ledger_watcher.capture.reconcile import reconcile
 from ledger_watcher.capture.redact import Masker, redact
 from ledger_watcher.capture.request import CaptureRequest, CaptureResult, Checked
-from ledger_watcher.capture.runner import INTERRUPTED, Launch, Runner
-from ledger_watcher.errors import Fenced, LedgerWatcherError
-from ledger_watcher.ledger import Entry, LedgerWriter, RunKey, WriterOptions
-from ledger_watcher.records import AttemptFinished, AttemptStarted, EndedBy, Plan, Record, bounded_message, utcnow
+from ledger_watcher.capture.resume import decide, judged, nothing_left, scope_of, write_state
+from ledger_watcher.capture.runner import INTERRUPTED, Launch, Runner, Sink
+from ledger_watcher.capture.workspace import Workspace
+from ledger_watcher.errors import ConfigError, Fenced, LedgerWatcherError
+from ledger_watcher.ledger import ChainReader, Entry, LedgerWriter, RunKey, WriterOptions
+from ledger_watcher.records import AttemptFinished, AttemptStarted, Record, bounded_message, utcnow
 from ledger_watcher.state import RunState
 from ledger_watcher.storage import Store
 
-_SIGNALLED = 128
-_NOT_HANDLED = 2
+log = logging.getLogger(__name__)
+
+HURRY = 3.0
+"""Seconds for what is left to write, once somebody who interrupts has seen dbt end."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """How dbt ended, before the ledger does."""
+class _NothingToRun(Exception):
+    """The attempt is over before dbt has built anything."""
 
-    exit_code: int | None
-    ended_by: EndedBy
-    message: str | None
-    incomplete: str | None
-    raised: BaseException | None
+    def __init__(self, ended: Ended) -> None:
+        self.ended = ended
 
 
 class Capture:
     """One attempt: :meth:`run` it once, :meth:`interrupt` it from anywhere."""
 
     def __init__(self, store: Store, run: RunKey, request: CaptureRequest, *, options: WriterOptions | None = None) -> None:
-        self._writer = LedgerWriter(store, run, options=options, on_fenced=self._fenced)
+        self._store = store
+        self._options = options or WriterOptions()
+        self._writer = LedgerWriter(store, run, options=self._options, on_fenced=self._fenced)
         self._request = request
         self._state = RunState()
         self._problems: list[str] = []
         self._runner: Runner | None = None
         self._console: Console | None = None
         self._interrupted = False
+        self._asked = threading.Event()
+        self._dbt_ended = False
         self._result: CaptureResult | None = None
 
     @property
@@ -61,8 +67,14 @@ class Capture:
         return self._result
 
     def interrupt(self) -> None:
-        """Interrupt dbt, or keep it from starting. May be called from any thread and from a signal handler, more than once."""
+        """Interrupt dbt, or keep it from starting. May be called from any thread and from a signal handler, more than once.
+
+        When dbt has ended and the storage is away, give up waiting for it in :data:`HURRY` seconds.
+        """
         self._interrupted = True
+        self._asked.set()
+        if self._dbt_ended:
+            self._writer.finish_within(HURRY)
         runner = self._runner  # set before run() looks at the flag, so that no interrupt falls in between
         if runner is not None:
             runner.interrupt()
@@ -79,13 +91,17 @@ class Capture:
         :raises BaseException: whatever was raised into the run from outside (a timeout), when dbt and the ledger have ended.
         """
         checked = Checked.of(self._request)
+        if self._request.resume:
+            self._check_resumable()
         self._open(checked)
         try:
             ended = self._attempt(checked)
         except BaseException as error:
             # dbt could not be started, or a mistake in this package: the ledger must not look as if the attempt still ran
             with suppress(LedgerWatcherError):
-                self._close(_Ended(None, EndedBy.EXIT, bounded_message(f"{type(error).__name__}: {error}"), None, error))
+                self._close(
+                    Ended(exit_code=None, message=bounded_message(checked.masker().text(f"{type(error).__name__}: {error}")), raised=error)
+                )
             raise
         result = self._close(ended)
         if ended.raised is not None:
@@ -94,13 +110,22 @@ class Capture:
 
     # In the order of things -----------------------------------------------------------------------------------------
 
+    def _check_resumable(self) -> None:
+        reader = ChainReader(self._store, self._writer.run)
+        reader.open(whole=True)
+        if reader.last is None:
+            raise ConfigError(
+                f"There is nothing to resume: the ledger {self._store.root} has no attempt of {self._writer.run}. "
+                "Correct the run's id (`ledger-watcher ls` shows them), or leave out --resume."
+            )
+
     def _open(self, checked: Checked) -> None:
-        request, mask = self._request, Masker(checked.env).text
+        request = self._request
         now = utcnow()
         started = AttemptStarted(
             ts=now,
             attempt=0,
-            command=tuple(mask(part) for part in checked.command.redacted()),
+            command=checked.recorded,
             invocation="in_process" if request.in_process else "subprocess",
             producer_started_at=request.producer_started_at or now,
             host=socket.gethostname(),
@@ -108,49 +133,94 @@ class Capture:
             try_number=request.try_number,
             clear_number=request.clear_number,
             version=__version__,
+            scope=scope_of(request),
+            task_id=request.task_id,
         )
-        self._state.apply(self._writer.open(started))
+        self._state.apply(self._writer.open(started, after=request.after))
         self._fold([replace(started, attempt=self._writer.epoch)])
-        if request.plan is not None:
-            self._append([Plan(ts=utcnow(), unique_ids=request.plan, source=request.plan_source)])
 
-    def _attempt(self, checked: Checked) -> _Ended:
-        target = Target.prepare(checked.command, checked.project, checked.env)
-        try:
-            masker = Masker(checked.env, target.folders(checked.project))
-            parser = EventParser(parents=target.parents, mask=masker.text)
-            runner = self._runner = self._make_runner(checked, target, parser, masker)
-            exit_code = INTERRUPTED if self._interrupted else runner.run()
-            try:
-                self._complete(parser, target, masker)
-            except Exception as error:  # noqa: BLE001 - what dbt did is known by now, and must not get lost
-                runner.problems.append(f"what dbt left could not be read: {type(error).__name__}: {error}")
-            lost = [*parser.problems, *runner.problems]
-            self._problems += lost
-            message = parser.error or self._reason(exit_code, runner)
-            return _Ended(
-                exit_code=exit_code,
-                ended_by=self._ended_by(exit_code, runner),
-                message=bounded_message(masker.text(message)) if message else None,
-                incomplete=bounded_message("; ".join(lost)),
-                raised=runner.raised,
+    def _attempt(self, checked: Checked) -> Ended:
+        if self._writer.takeover_wait:
+            log.info(
+                "The attempt before has no end, so its dbt may still run: it is fenced now, and has %.0f s to end.",
+                self._writer.takeover_wait,
             )
-        finally:
-            target.remove()
+            self._asked.wait(self._writer.takeover_wait)
+        with Workspace() as workspace:
+            target = Target.prepare(checked.command, checked.project, checked.env, workspace)
+            try:
+                narrowed, todo = self._narrow(checked, target, workspace)
+            except _NothingToRun as nothing:
+                log.info("%s", nothing.ended.message)
+                return nothing.ended
+            ended, problem = judged(self._run_dbt(narrowed, target, workspace), self._state, todo)
+            self._problems += [problem] if problem else []
+            return ended
 
-    def _make_runner(self, checked: Checked, target: Target, parser: EventParser, masker: Masker) -> Runner:
+    def _narrow(self, checked: Checked, target: Target, workspace: Workspace) -> tuple[Checked, frozenset[str]]:
+        """The request for what is left to build, and that (nothing: all there is), with the successes taken over in the ledger."""
+        past = RunState({epoch: one for epoch, one in self._state.attempts.items() if epoch < self._writer.epoch}, self._state.nodes)
+        scope = decide(checked, self._request, past, lambda: self._ask_dbt(checked, target, workspace))
+        self._append([*([scope.plan] if scope.plan is not None else []), *scope.carried])
+        if scope.todo is None:
+            return checked, frozenset()
+        if not scope.todo:
+            raise _NothingToRun(nothing_left(scope))
+        log.info("%s", scope.note)
+        state = workspace.folder("state")
+        write_state(state, scope.todo)
+        return replace(checked, command=checked.command.narrowed(str(state), checked.env)), scope.todo
+
+    def _ask_dbt(self, checked: Checked, target: Target, workspace: Workspace) -> frozenset[str]:
+        lines: list[str] = []
+        request = self._request
+        launch = Launch(
+            argv=list_command(checked.command, checked.executable, in_process=request.in_process),
+            env={**without_output_variables(checked.env), **target.env},
+            cwd=checked.cwd,
+            inherited=workspace.inherited,
+        )
+        log.info("dbt ls is asked which nodes the run has, since attempts before this one did part of it.")
+        runner = self._runner = DbtProcess(launch, sink=lambda _event: None, console=Console(Output(), lines.append), grace=request.grace)
+        exit_code = INTERRUPTED if self._interrupted else runner.run()
+        if exit_code or self._interrupted or runner.raised:
+            why = reason(exit_code or INTERRUPTED, runner, interrupted=self._interrupted) or f"exit code {exit_code}"
+            message = bounded_message(checked.masker().text(f"dbt ls did not say what is left to build: {why}"))
+            by = ended_by(exit_code or INTERRUPTED, runner, interrupted=self._interrupted)
+            raise _NothingToRun(Ended(exit_code=exit_code or INTERRUPTED, ended_by=by, message=message, raised=runner.raised))
+        return listed(checked.command, lines)
+
+    def _run_dbt(self, checked: Checked, target: Target, workspace: Workspace) -> Ended:
+        masker = checked.masker(target.folders(checked.project))
+        parser = EventParser(parents=target.parents, mask=masker.text)
+        runner = self._runner = self._make_runner(checked, target, workspace, self._sink(parser), masker)
+        exit_code = INTERRUPTED if self._interrupted else runner.run()
+        self._dbt_ended = True
+        self._writer.finish_within(self._options.drain_timeout)
+        try:
+            self._complete(parser, target, masker)
+        except Exception as error:  # noqa: BLE001 - what dbt did is known by now, and must not get lost
+            runner.problems.append(f"what dbt left could not be read: {type(error).__name__}: {error}")
+        lost = [*parser.problems, *runner.problems]
+        self._problems += lost
+        message = parser.error or reason(exit_code, runner, interrupted=self._interrupted)
+        return Ended(
+            exit_code=exit_code,
+            ended_by=ended_by(exit_code, runner, interrupted=self._interrupted),
+            message=bounded_message(masker.text(message)) if message else None,
+            incomplete=bounded_message(masker.text("; ".join(lost))),
+            raised=runner.raised,
+        )
+
+    def _make_runner(self, checked: Checked, target: Target, workspace: Workspace, sink: Sink, masker: Masker) -> Runner:
         request, command = self._request, checked.command
         forward = request.forward or _print
-
-        def sink(event: Mapping[str, Any]) -> None:
-            self._append(parser.feed(event))
-
         if request.in_process:
             launch = Launch(argv=tuple(command.dbt_args), env={**request.env, **target.env}, cwd=checked.cwd)
             return InProcessDbt(launch, sink=sink, grace=request.grace)
         env = {**without_output_variables(checked.env), **target.env}
         self._console = Console(command.output(checked.env), lambda line: forward(masker.text(line)))
-        launch = Launch(argv=(checked.executable, *command.capturing()[1:]), env=env, cwd=checked.cwd)
+        launch = Launch(argv=(checked.executable, *command.capturing()[1:]), env=env, cwd=checked.cwd, inherited=workspace.inherited)
         return DbtProcess(launch, sink=sink, console=self._console, grace=request.grace)
 
     def _complete(self, parser: EventParser, target: Target, masker: Masker) -> None:
@@ -169,7 +239,7 @@ class Capture:
         if self._console is not None and self._console.problem is not None:
             self._problems.append(self._console.problem)
 
-    def _close(self, ended: _Ended) -> CaptureResult:
+    def _close(self, ended: Ended) -> CaptureResult:
         finished = AttemptFinished(
             ts=utcnow(), exit_code=ended.exit_code, ended_by=ended.ended_by, message=ended.message, incomplete=ended.incomplete
         )
@@ -194,6 +264,9 @@ class Capture:
 
     # Helpers --------------------------------------------------------------------------------------------------------
 
+    def _sink(self, parser: EventParser) -> Sink:
+        return lambda event: self._append(parser.feed(event))
+
     def _append(self, records: Iterable[Record]) -> None:
         for record in records:
             self._writer.append(record)
@@ -204,24 +277,6 @@ class Capture:
 
     def _fenced(self, _error: Fenced) -> None:
         self.interrupt()
-
-    def _ended_by(self, exit_code: int, runner: Runner) -> EndedBy:
-        if runner.raised is not None:
-            return EndedBy.TIMEOUT if "timeout" in type(runner.raised).__name__.lower() else EndedBy.SIGNAL
-        interrupted = self._interrupted or runner.interrupted
-        return EndedBy.SIGNAL if (interrupted and exit_code) or exit_code > _SIGNALLED else EndedBy.EXIT
-
-    def _reason(self, exit_code: int, runner: Runner) -> str | None:
-        """Why dbt ended as it did, if it did not say so in an event."""
-        if runner.raised is not None:
-            return f"dbt was interrupted by {type(runner.raised).__name__}: {runner.raised}"
-        if exit_code > _SIGNALLED and not (exit_code == INTERRUPTED and self._interrupted):
-            number = exit_code - _SIGNALLED
-            name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-            return f"dbt was killed by {name}" + (" (often the system is out of memory)" if number == signal.SIGKILL else "")
-        if exit_code and (self._interrupted or runner.interrupted):
-            return "dbt was interrupted"
-        return runner.error if exit_code >= _NOT_HANDLED else None
 
 
 def _print(line: str) -> None:

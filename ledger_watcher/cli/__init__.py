@@ -7,6 +7,7 @@ import click
 from ledger_watcher import __version__
 from ledger_watcher.cli.diff import diff
 from ledger_watcher.cli.export import export
+from ledger_watcher.cli.gc import gc
 from ledger_watcher.cli.ls import ls
 from ledger_watcher.cli.run import run
 from ledger_watcher.cli.schema import schema
@@ -30,3 +31,4 @@ main.add_command(diff)
 main.add_command(export)
 main.add_command(tail)
 main.add_command(verify)
+main.add_command(gc)

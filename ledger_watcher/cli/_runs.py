@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from ledger_watcher.errors import ConfigError, CorruptLedger, LedgerWatcherError, RunNotFound, Transient
-from ledger_watcher.ledger.layout import RunKey, list_runs, segment_name
-from ledger_watcher.ledger.reader import ChainReader
+from ledger_watcher.errors import ConfigError, LedgerWatcherError, RunNotFound, Transient
+from ledger_watcher.ledger.follower import RunFollower
+from ledger_watcher.ledger.layout import RunKey, list_runs
 from ledger_watcher.report.view import started_at
 from ledger_watcher.state import RunState
 from ledger_watcher.storage import Store
@@ -51,16 +51,21 @@ class Wanted:
 
 @dataclass(slots=True)
 class Reading:
-    """A run as far as it could be read, and what stopped the reading, if anything did."""
+    """A run as far as it could be read, and what stopped the reading, if anything did. ``whole``: from its first segment on."""
 
     store: Store
     run: RunKey
-    state: RunState = field(default_factory=RunState)
+    whole: bool = False
     problem: LedgerWatcherError | None = None
-    reader: ChainReader = field(init=False)
+    follower: RunFollower = field(init=False)
 
     def __post_init__(self) -> None:
-        self.reader = ChainReader(self.store, self.run)
+        self.follower = RunFollower(self.store, self.run, whole=self.whole)
+
+    @property
+    def state(self) -> RunState:
+        """What was read."""
+        return self.follower.state
 
     @property
     def uri(self) -> str:
@@ -72,29 +77,18 @@ class Reading:
         """When its first attempt began."""
         return started_at(self.state)
 
-    def advance(self, segments: int | None = None) -> Reading:
-        """Read on, to the end of the chain or by so many segments. An error is kept in ``problem``, with the state before it."""
+    def advance(self, objects: int | None = None) -> Reading:
+        """Read on, to the end of the chain or by so many objects. An error is kept in ``problem``, with the state before it."""
         try:
-            while self.problem is None and (segments is None or segments > 0):
-                entries = patiently(self.reader.poll)
-                if entries is None:
-                    self._look_for_a_gap()
-                    break
-                self.state.apply(entries)
-                segments = None if segments is None else segments - 1
+            if objects is None:
+                patiently(self.follower.snapshot)
+                patiently(self.follower.check_gap)
+            else:
+                for _ in range(objects):
+                    patiently(self.follower.advance)
         except LedgerWatcherError as error:
             self.problem = error
         return self
-
-    def _look_for_a_gap(self) -> None:
-        """A segment that expired or was deleted looks like the end of the chain; without this a run would seem to go on forever."""
-        if self.reader.ended:
-            return
-        names = patiently(lambda: self.store.list(f"{self.run.prefix}/seg"))
-        following = segment_name(self.reader.next_seq)
-        if following not in names and any(name > following for name in names):
-            path = f"{self.store.root}/{self.run.segment(self.reader.next_seq)}"
-            self.problem = CorruptLedger(path, "it is gone although later segments are there (deleted, or expired by a lifecycle rule)")
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -115,20 +109,20 @@ def find_runs(store: Store, wanted: Wanted) -> list[RunKey]:
 def newest_first(store: Store, runs: Iterable[RunKey]) -> list[Reading]:
     """The first segment of every run, newest start first; those that could not be read come last."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        readings = list(pool.map(lambda run: Reading(store, run).advance(1), runs))
+        readings = list(pool.map(lambda run: Reading(store, run, whole=True).advance(1), runs))
     dated = [(reading.started_at, reading) for reading in readings]
     known = sorted(((start, reading) for start, reading in dated if start is not None), key=lambda pair: pair[0], reverse=True)
     return [reading for _, reading in known] + [reading for start, reading in dated if start is None]
 
 
-def read_all(readings: Sequence[Reading]) -> None:
-    """Read each to its end."""
+def read_all(readings: Sequence[Reading]) -> list[Reading]:
+    """Each run to its end, from its newest checkpoint; those that could not be read at all stay as they are."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda reading: reading.advance(), readings))
+        return list(pool.map(lambda each: each if each.problem else Reading(each.store, each.run).advance(), readings))
 
 
 def choose(store: Store, wanted: Wanted) -> tuple[Reading, int]:
-    """The one run that is meant, its first segment read, and how many others could not be looked at.
+    """The one run that is meant, not read yet, and how many others could not be looked at.
 
     Without a run_id it is the newest one that fits, by the start of its first attempt.
 
@@ -146,7 +140,7 @@ def choose(store: Store, wanted: Wanted) -> tuple[Reading, int]:
         runs = [run for run in runs if (run.deployment, run.dag_id, run.run_id) == (newest.deployment, newest.dag_id, newest.run_id)]
     if len(runs) > 1:
         raise ConfigError(f"{len(runs)} ledgers under {store.root} are meant; add the options of one: {_listed(_options(runs))}.")
-    return Reading(store, runs[0]).advance(1), unread
+    return Reading(store, runs[0]), unread
 
 
 def missing(store: Store, run: RunKey) -> RunNotFound:

@@ -9,7 +9,7 @@ import click
 
 from ledger_watcher.cli._common import F, Target, ledger_options, say_note
 from ledger_watcher.cli._runs import Reading, Wanted, choose, missing, patiently
-from ledger_watcher.ledger.reader import Entry
+from ledger_watcher.ledger.segments import Entry
 
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--dag-id", {"help": "The run's DAG."}),
@@ -27,8 +27,10 @@ def run_options(command: F) -> F:
     return ledger_options(command)
 
 
-def select(target: Target, wanted: Wanted) -> Reading:
+def select(target: Target, wanted: Wanted, *, whole: bool = False) -> Reading:
     """The run that is meant, not read yet: that of LEDGER if it is the folder of one, else the newest that fits.
+
+    :param whole: it will be read from its first segment on.
 
     :raises RunNotFound: none fits.
     :raises ConfigError: several fit.
@@ -36,11 +38,11 @@ def select(target: Target, wanted: Wanted) -> Reading:
     if target.run is not None:
         if wanted.given:
             raise click.UsageError("LEDGER is the folder of one run: options that choose a run do not go with it.")
-        return Reading(target.store, target.run)
+        return Reading(target.store, target.run, whole)
     reading, unread = choose(target.store, wanted)
     if unread:
         say_note(f"{unread} runs could not be read and are not looked at; one of them may be newer (ledger-watcher ls).")
-    return Reading(target.store, reading.run)
+    return Reading(target.store, reading.run, whole)
 
 
 def entries(reading: Reading) -> Iterator[Entry]:
@@ -50,21 +52,16 @@ def entries(reading: Reading) -> Iterator[Entry]:
     :raises CorruptLedger: a segment is damaged, or is gone and later ones are there. What stands before it was yielded.
     :raises StorageError: denied, or out of reach.
     """
-    while (found := patiently(reading.reader.poll)) is not None:
+    follower = reading.follower
+    while (found := patiently(follower.advance)) is not None:
         yield from found
-    check_gap(reading)
-    if reading.reader.last is None:
+    patiently(follower.check_gap)
+    if not follower.begun:
         raise missing(reading.store, reading.run)
+    say_expired(reading)
 
 
-def check_gap(reading: Reading) -> None:
-    """Tell a gap from the end of the chain, where the reader has come to.
-
-    :raises CorruptLedger: the next segment is gone and later ones are there.
-    """
-    reader = reading.reader
-    probe = Reading(reading.store, reading.run)
-    probe.reader.last = reader.last
-    probe.advance(1)
-    if probe.problem is not None:
-        raise probe.problem
+def say_expired(reading: Reading) -> None:
+    """Say that the beginning of the run is gone, if it is."""
+    if reading.follower.expired:
+        say_note(f"The first {reading.follower.expired} segments of {reading.run} are gone (expired by a lifecycle rule, or deleted).")

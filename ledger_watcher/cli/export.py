@@ -16,7 +16,7 @@ from ledger_watcher.cli._common import LedgerCommand, locate, say_note
 from ledger_watcher.cli._runs import Reading, Wanted, patiently
 from ledger_watcher.cli._select import entries, run_options, select
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.ledger.reader import Entry
+from ledger_watcher.ledger.segments import Entry
 from ledger_watcher.ledger.verify import read_artifact
 from ledger_watcher.report.export import COLUMNS, csv_text, identity, json_line
 from ledger_watcher.report.run_results import synthesised
@@ -57,9 +57,8 @@ def export(ledger: str, storage_options: tuple[str, ...], *, form: str, output: 
     if spreadsheet_safe and form != "csv":
         raise click.UsageError("--spreadsheet-safe goes with --to csv only.")
     target = locate(ledger, storage_options)
-    reading = select(target, Wanted(**named))
+    reading = select(target, Wanted(**named), whole=form == "jsonl")
     found = list(entries(reading))
-    reading.state.apply(found)
     if form == "jsonl":
         data = _jsonl(reading, found)
     elif form == "csv":

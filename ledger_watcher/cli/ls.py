@@ -57,7 +57,7 @@ def ls(  # noqa: PLR0913 - click gives one parameter per option
     readings = newest_first(target.store, keys)
     shown = _newest(readings, limit)
     if not uris:
-        read_all(shown)
+        shown = read_all(shown)
     _print(target.store, shown, len(readings), as_json=as_json, uris=uris)
     _end(shown, len(readings))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,10 +17,15 @@ import click
 
 from ledger_watcher import codec
 from ledger_watcher.capture import Capture, CaptureRequest, Checked
+from ledger_watcher.capture.plan import read_plan
+from ledger_watcher.capture.request import CaptureResult
 from ledger_watcher.cli._common import LedgerCommand, parse_storage_options, say_note
+from ledger_watcher.deps import install_deps
+from ledger_watcher.errors import ConfigError
 from ledger_watcher.ledger import RunKey
-from ledger_watcher.records import utcnow
+from ledger_watcher.records import EndedBy, utcnow
 from ledger_watcher.storage import open_store
+from ledger_watcher.verdict import HANDLED, errors_of, recorded_nodes, rendered_hash
 
 _NO_EXIT_CODE = 1
 
@@ -29,6 +36,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def _time(text: str) -> datetime:
     """An RFC 3339 time; click turns the ValueError into a usage error."""
     return codec.time_of(text).astimezone(timezone.utc)
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError
+    return text
 
 
 def _option(*names: str, **attrs: Any) -> Callable[[_F], _F]:
@@ -50,6 +63,14 @@ def _option(*names: str, **attrs: Any) -> Callable[[_F], _F]:
 @_option("--try-number", type=int, metavar="N", help="The try of the Airflow task that runs this.")
 @_option("--clear-number", type=int, metavar="N", help="The DAG run's clear_number.")
 @_option("--producer-started-at", type=_time, metavar="TIME", help="When the Airflow task that runs this started (RFC 3339).")
+@_option(
+    "--plan", type=click.Path(path_type=Path), metavar="FILE", help="The unique_ids that the run is to build: a JSON list, or one a line."
+)
+@_option("--redact-env", multiple=True, metavar="NAME", help="An environment variable whose value must not be recorded. Repeatable.")
+@_option("--fresh", is_flag=True, help="Run everything, whatever attempts before this one did.")
+@_option("--resume", is_flag=True, help="Go on from the attempts before, also across a clear; an error if there are none.")
+@_option("--deps", is_flag=True, help="Run `dbt deps` before; if that fails, its exit code is returned.")
+@_option("--rendered", type=_sha256, metavar="SHA256", help="Hash of the nodes that have a task in Airflow: see below.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- dbt build ...")
 def run(command: tuple[str, ...], **options: Any) -> None:
     """Run a dbt command and record it in a ledger.
@@ -59,7 +80,15 @@ def run(command: tuple[str, ...], **options: Any) -> None:
     The exit code is dbt's (0 success, 1 nodes failed, 2 anything else, 128 + n if signal n killed it), and 3 if the ledger or the input is
     the problem: then standard error has one line that says what to do. SIGINT and SIGTERM interrupt dbt, which cancels its queries; after
     10 seconds it gets SIGTERM, after 10 more SIGKILL.
+
+    Given the id of a run that the ledger has (--run-id), it goes on from there: dbt builds what has not succeeded yet, and is not started
+    if nothing is left. The user's selection is then replaced by the nodes that are left, all other flags stay.
+
+    With --rendered, 1 becomes 0 if dbt ran to its end, recorded exactly those nodes, and every error is one of theirs: then their tasks
+    show it, and the one that runs this has done its work. Airflow's producers give it.
     """
+    if options["resume"] and options["run_id"] is None:
+        raise ConfigError("--resume needs --run-id, the run to go on with; `ledger-watcher ls` shows them.")
     request = CaptureRequest(
         command=command,
         in_process=options["in_process"],
@@ -67,6 +96,10 @@ def run(command: tuple[str, ...], **options: Any) -> None:
         try_number=options["try_number"],
         clear_number=options["clear_number"],
         producer_started_at=options["producer_started_at"],
+        redact_env=frozenset(options["redact_env"]),
+        plan=read_plan(options["plan"]) if options["plan"] else None,
+        fresh=options["fresh"],
+        resume=options["resume"],
     )
     key = RunKey(
         dag_id=options["dag_id"] or Checked.of(request).project.name or "dbt",
@@ -75,15 +108,62 @@ def run(command: tuple[str, ...], **options: Any) -> None:
         map_index=options["map_index"],
         deployment=options["deployment"],
     )
+    if options["deps"] and (code := install_deps(request, click.echo)):
+        say_note(f"`dbt deps` ended with exit code {code}, so the command was not run.")
+        sys.exit(code)
     store = open_store(options["ledger"], storage_options=parse_storage_options(options["storage_options"]))
     capture = Capture(store, key, request)
     say_note(f"Ledger of {key}: {store.root.rstrip('/')}/{key.prefix}")
-    with _signals(capture):
+    with _signals(capture), _remarks():
         result = capture.run()
     for problem in result.problems:
         say_note(f"Note: {problem}")
     say_note(f"Ledger ended with {result.end_sha256} (dbt: exit code {result.exit_code}, {result.ended_by.value}).")
-    sys.exit(_NO_EXIT_CODE if result.exit_code is None else result.exit_code)
+    code = _NO_EXIT_CODE if result.exit_code is None else result.exit_code
+    sys.exit(_judged(result, options["rendered"]) if options["rendered"] else code)
+
+
+def _judged(result: CaptureResult, rendered: str) -> int:
+    """The exit code for whoever has a task per node: see ``--rendered``."""
+    code = _NO_EXIT_CODE if result.exit_code is None else result.exit_code
+    if code != HANDLED or result.exit_code is None or result.ended_by is not EndedBy.EXIT:
+        return code
+    recorded = recorded_nodes(result.state)
+    if rendered_hash(recorded) != rendered:
+        say_note(
+            f"The {len(recorded)} nodes that dbt worked on are not those that have a task in Airflow: its manifest is of another version of "
+            "this project, or of another selection. So the exit code is dbt's."
+        )
+        return code
+    errors = errors_of(result.state, recorded)
+    if errors.hidden or not errors.shown:
+        say_note(f"Errors without a task of their own: {errors.named or 'dbt named no node'}. So the exit code is dbt's.")
+        return code
+    say_note(f"dbt ran to its end with {len(errors.shown)} failed nodes; their own tasks show them, so the exit code is 0.")
+    return 0
+
+
+class _Notes(logging.Handler):
+    """What the package logs, as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say_note(record.getMessage())
+
+
+@contextmanager
+def _remarks() -> Iterator[None]:
+    """Show what the package logs (what is taken over, a storage that is away) on standard error."""
+    package, handler = logging.getLogger("ledger_watcher"), _Notes()
+    level, propagate = package.level, package.propagate
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    package.propagate = False  # dbt's libraries may set up logging of their own
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+        package.propagate = propagate
 
 
 @contextmanager

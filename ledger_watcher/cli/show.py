@@ -13,7 +13,7 @@ from ledger_watcher import codec
 from ledger_watcher.cli import _shape
 from ledger_watcher.cli._common import EXIT_ERROR, LedgerCommand, locate, say, say_error, say_grid, say_json
 from ledger_watcher.cli._runs import Reading, Wanted, missing
-from ledger_watcher.cli._select import run_options, select
+from ledger_watcher.cli._select import run_options, say_expired, select
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.records import Outcome, utcnow
 from ledger_watcher.report.grid import Cell, Column, Grid
@@ -68,7 +68,9 @@ def show(
     The exit code is 0 whatever became of the run.
     """
     reading = select(locate(ledger, storage_options), Wanted(map_index=map_index, **named))
-    _show(reading.advance(), node, as_json=as_json)
+    reading.advance()
+    say_expired(reading)
+    _show(reading, node, as_json=as_json)
 
 
 def _show(reading: Reading, node: str | None, *, as_json: bool) -> None:

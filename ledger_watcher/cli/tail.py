@@ -11,9 +11,10 @@ import click
 
 from ledger_watcher.cli._common import LedgerCommand, Target, locate, say, say_note
 from ledger_watcher.cli._runs import Reading, Wanted
-from ledger_watcher.cli._select import check_gap, entries, run_options, select
+from ledger_watcher.cli._select import entries, run_options, say_expired, select
 from ledger_watcher.errors import RunNotFound, Transient
-from ledger_watcher.ledger.reader import Entry
+from ledger_watcher.ledger.layout import SEG
+from ledger_watcher.ledger.segments import Entry
 from ledger_watcher.report import table
 from ledger_watcher.report.export import json_line
 from ledger_watcher.report.grid import terminal
@@ -42,13 +43,13 @@ def tail(ledger: str, storage_options: tuple[str, ...], *, follow: bool, interva
     target = locate(ledger, storage_options)
     show: Show = _json_lines if as_json else _lines
     if not follow:
-        reading = select(target, Wanted(**named))
+        reading = select(target, Wanted(**named), whole=True)
         for entry in entries(reading):
             show((entry,))
         return
     reading = _awaited(target, Wanted(**named), interval)
     if not as_json and terminal(sys.stdout) is not None:
-        table.follow(reading.reader, interval=interval)
+        table.follow(reading.follower, interval=interval)
     else:
         _follow(reading, show, interval)
 
@@ -69,7 +70,7 @@ def _awaited(target: Target, wanted: Wanted, interval: float) -> Reading:
     said = False
     while True:
         try:
-            reading = select(target, wanted)
+            reading = select(target, wanted, whole=True)
             if target.run is None or _begun(reading):
                 return reading
             problem = f"{target.run} has not begun"
@@ -82,7 +83,7 @@ def _awaited(target: Target, wanted: Wanted, interval: float) -> Reading:
 
 
 def _begun(reading: Reading) -> bool:
-    return bool(reading.store.list(f"{reading.run.prefix}/seg"))
+    return bool(reading.store.list(f"{reading.run.prefix}/{SEG}"))
 
 
 def _follow(reading: Reading, show: Show, interval: float) -> None:
@@ -91,9 +92,10 @@ def _follow(reading: Reading, show: Show, interval: float) -> None:
     looked = False
     while True:
         try:
-            found = reading.reader.poll()
+            found = reading.follower.advance()
             if found is None and not looked:
-                check_gap(reading)
+                reading.follower.check_gap()
+                say_expired(reading)
                 looked = True
             note = ""
         except Transient as error:
@@ -103,7 +105,7 @@ def _follow(reading: Reading, show: Show, interval: float) -> None:
                 say_note(note)
         if found is not None:
             show(found)
-        elif reading.reader.ended and not note:
+        elif reading.follower.ended and not note:
             return
         else:
             sleep(interval)

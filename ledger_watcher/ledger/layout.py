@@ -3,6 +3,7 @@
 ::
 
     v1/deployment=<d>/dag=<dag_id>/run=<run_id>/group=<group path>/map=<map index>/seg/0000000000.jsonl
+                                                                                    /ckpt/0000000063.jsonl
                                                                                     /files/<stem>.<sha256>.<suffix>
 
 Values are percent-encoded (RFC 3986, unreserved characters stay) and so reversible; a value never contains ``/`` and its part
@@ -12,7 +13,8 @@ parts, which DuckDB, Athena and BigQuery read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +29,11 @@ _PART_LIMIT = 200
 """Longest path part in bytes: file systems allow 255. What is longer goes on in parts that begin with ``+``."""
 
 _VERSION = "v1"
+SEG, CKPT, FILES = "seg", "ckpt", "files"
+"""The folders of a run."""
+_END = ".end"
+_SEGMENT = re.compile(r"[0-9]{10,}\.jsonl")
+_CHECKPOINT = re.compile(r"([0-9]{10})(\.end)?\.jsonl")
 _NAMES = ("deployment", "dag", "run", "group", "map")
 
 
@@ -90,12 +97,16 @@ class RunKey:
 
     def segment(self, seq: int) -> str:
         """The key of segment ``seq``."""
-        return f"{self.prefix}/seg/{segment_name(seq)}"
+        return f"{self.prefix}/{SEG}/{segment_name(seq)}"
+
+    def checkpoint(self, seq: int, *, end: bool = False) -> str:
+        """The key of a checkpoint of everything up to segment ``seq``; ``end``: written behind the end of an epoch."""
+        return f"{self.prefix}/{CKPT}/{seq:010d}{_END if end else ''}.jsonl"
 
     def file(self, name: str, sha256: str) -> str:
         """The key of an artifact."""
         stem, dot, suffix = name.partition(".")
-        return f"{self.prefix}/files/{quote(stem, safe='')}.{sha256}{dot}{quote(suffix, safe='')}"
+        return f"{self.prefix}/{FILES}/{quote(stem, safe='')}.{sha256}{dot}{quote(suffix, safe='')}"
 
     def __str__(self) -> str:
         group = f" group {self.group}" if self.group else ""
@@ -106,6 +117,21 @@ class RunKey:
 def segment_name(seq: int) -> str:
     """The file name of segment ``seq``: ten digits, so that names sort as numbers do."""
     return f"{seq:010d}.jsonl"
+
+
+def segments_in(names: Iterable[str]) -> list[int]:
+    """The numbers of the segments among file names, sorted."""
+    return sorted(int(name[:-6]) for name in names if _SEGMENT.fullmatch(name) and segment_name(int(name[:-6])) == name)
+
+
+def checkpoints_in(names: Iterable[str]) -> list[tuple[int, bool]]:
+    """Number and ``end`` of the checkpoints among file names, sorted: of two of one number, the one of an end comes first.
+
+    A writer that claims a run whose newest segment is ``n`` creates checkpoint ``n`` before its fence. So an end's checkpoint that is the
+    last of these says that nothing came after that end when the names were listed.
+    """
+    found = [(int(match[1]), match[2] is not None) for name in names if (match := _CHECKPOINT.fullmatch(name))]
+    return sorted(found, key=lambda each: (each[0], not each[1]))
 
 
 def list_runs(store: Store, *, deployment: str | None = None, dag_id: str | None = None) -> Iterator[RunKey]:
@@ -122,7 +148,7 @@ def list_runs(store: Store, *, deployment: str | None = None, dag_id: str | None
 
 def _walk(store: Store, prefix: str, only_dag: str | None) -> Iterator[RunKey]:
     names = store.list(prefix)
-    if "seg" in names:
+    if SEG in names:
         with suppress(ValueError):  # a stranger's folder of that name
             yield RunKey.from_prefix(prefix)
             return

@@ -1,4 +1,4 @@
-"""Checking a whole run: every segment, every link between two of them, every artifact that a record names.
+"""Checking a whole run: every segment, every link between two of them, every checkpoint, every artifact that a record names.
 
 Unlike a reader, which stops at the first object that is wrong, this names all of them. What it proves: each segment holds its own
 hash and that of the segment before, so a chain without problems was not altered anywhere, unless everything from the altered place
@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ledger_watcher.errors import CorruptLedger, Missing, UnsupportedLedger
-from ledger_watcher.ledger.layout import RunKey, segment_name
-from ledger_watcher.ledger.segments import GENESIS, Header, Kind, unpack
-from ledger_watcher.records import Artifact, Record
+from ledger_watcher.ledger.checkpoint import Compaction, pack_checkpoint, unpack_checkpoint
+from ledger_watcher.ledger.keys import NO_KEYS, Keyring
+from ledger_watcher.ledger.layout import CKPT, FILES, SEG, RunKey, checkpoints_in, segments_in
+from ledger_watcher.ledger.reader import faults_between
+from ledger_watcher.ledger.segments import Entry, Header, Kind, record_of, unpack_lines
+from ledger_watcher.records import Artifact
+from ledger_watcher.state import RunState
 
 if TYPE_CHECKING:
     from ledger_watcher.storage import Store
@@ -27,7 +31,6 @@ if TYPE_CHECKING:
 _AT_ONCE = 8
 _BATCH = 64
 """Segments that are held in memory at a time."""
-_SEGMENT = re.compile(r"[0-9]{10,}\.jsonl")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -44,13 +47,19 @@ class Problem:
 
 @dataclass(slots=True)
 class Verification:
-    """What was found. ``last`` is the newest segment if that one is sound; ``unsupported`` names one of a newer format."""
+    """What was found. ``last`` is the newest segment if that one is sound; ``unsupported`` names one of a newer format.
+
+    ``expired`` is the number of segments missing at the beginning of the chain although a checkpoint stands for them: what a lifecycle
+    rule leaves, or somebody who deletes the oldest. What is left is sound if there are no problems.
+    """
 
     run: RunKey
     segments: int = 0
     records: int = 0
     epochs: int = 0
     artifacts: int = 0
+    checkpoints: int = 0
+    expired: int = 0
     last: Header | None = None
     ends: list[Header] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -67,14 +76,15 @@ class Verification:
         return next((header for header in self.ends if header.sha256 == sha256), None)
 
 
-def verify(store: Store, run: RunKey, *, at_once: int = _AT_ONCE) -> Verification:
+def verify(store: Store, run: RunKey, *, at_once: int = _AT_ONCE, keys: Keyring = NO_KEYS) -> Verification:
     """Read and check everything in the run's folder. A run without any segment has ``segments`` 0, and problems only if files are left.
 
     :param at_once: requests under way at the same time; 1 uses no threads.
+    :param keys: with any, an object without a mac, or with one of another key, is a problem.
     :raises StorageError: denied, or out of reach: then nothing is known.
     """
     found = Verification(run)
-    check = _Check(store, found, at_once)
+    check = _Check(store, found, at_once, keys)
     named = check.chain()
     check.artifacts(named)
     return found
@@ -103,30 +113,103 @@ def read_artifact(store: Store, run: RunKey, record: Artifact) -> bytes:
 
 
 class _Check:
-    """One pass over a run. ``before`` is the segment before, ``None`` at the beginning; ``torn``: it is not known."""
+    """One pass over a run. ``before`` is the segment before, ``None`` at the beginning; ``torn``: it is not known.
 
-    def __init__(self, store: Store, found: Verification, at_once: int) -> None:
+    ``compaction`` is what a checkpoint of everything up to there holds, ``None`` if some of it is not known.
+    """
+
+    def __init__(self, store: Store, found: Verification, at_once: int, keys: Keyring) -> None:
         self.store = store
         self.at_once = at_once
+        self.keys = keys
         self.run = found.run
         self.found = found
         self.before: Header | None = None
         self.torn = False
+        self.compaction: Compaction | None = Compaction()
+        self.checkpoints: dict[int, list[bool]] = {}
+        self.digests: dict[int, str | None] = {}  # None: it is there, and what is wrong with it is said of it
 
     def chain(self) -> list[Artifact]:
         """Every segment that is listed, in order. Returns the artifacts that their records name."""
-        folder = f"{self.run.prefix}/seg"
-        listed = {name: _seq(name) for name in self.store.list(folder)}
-        self._strange(folder, [name for name, seq in listed.items() if seq is None])
+        names = self._list(SEG, lambda name: bool(segments_in([name])))
+        for seq, end in checkpoints_in(self._list(CKPT, lambda name: bool(checkpoints_in([name])))):
+            self.checkpoints.setdefault(seq, []).append(end)
         named: list[Artifact] = []
-        following = 0
-        for seq, data in self._fetched(sorted(seq for seq in listed.values() if seq is not None)):
+        listed = segments_in(names)
+        following = self._beginning(listed, named)
+        for seq, data in self._fetched(listed):
             if seq > following:
                 self._gone(following, seq - 1)
+                self._checkpoints_of([gone for gone in self.checkpoints if following <= gone < seq], named)
             following = seq + 1
-            named += [record for record in self._segment(seq, data) if isinstance(record, Artifact)]
+            named += [entry.record for entry in self._segment(seq, data) if isinstance(entry.record, Artifact)]
+            self._checkpoints_of([seq], named)
+        for seq, ends in self.checkpoints.items():
+            for end in ends:
+                if seq >= following:
+                    self._problem(f"{self.store.root}/{self.run.checkpoint(seq, end=end)}", "it covers segments that are not there")
         self.found.last = None if self.torn else self.before
         return named
+
+    def _beginning(self, listed: Sequence[int], named: list[Artifact]) -> int:
+        """The segment that has to come first: not the first of all if a checkpoint stands for those before it."""
+        first = listed[0] if listed else 0
+        if not first or max(self.checkpoints, default=-1) < first - 1:
+            return 0
+        self.found.expired = first
+        self.torn, self.compaction = True, None
+        self._checkpoints_of([seq for seq in self.checkpoints if seq < first - 1], named)
+        for end in self.checkpoints.get(first - 1, ()):
+            head, entries = self._checkpoint(first - 1, end=end)
+            named += [entry.record for entry in entries if isinstance(entry.record, Artifact)]
+            if head is not None:
+                self.before, self.torn, self.compaction = head, False, Compaction()
+                self.compaction.add(entries)
+        return first
+
+    def _checkpoints_of(self, seqs: Sequence[int], named: list[Artifact]) -> None:
+        """Those of some segments. If the beginning has expired, they may be all that still names its artifacts."""
+        for seq in seqs:
+            for end in self.checkpoints.get(seq, ()):
+                _, entries = self._checkpoint(seq, end=end)
+                if self.found.expired:
+                    named += [entry.record for entry in entries if isinstance(entry.record, Artifact)]
+
+    def _checkpoint(self, seq: int, *, end: bool) -> tuple[Header | None, list[Entry]]:
+        """Check one: by itself, against the segment that it covers, and against what the chain says up to there."""
+        key = self.run.checkpoint(seq, end=end)
+        path = f"{self.store.root}/{key}"
+        if not end:
+            self.digests[seq] = None
+        try:
+            data = self.store.get(key)
+            head, entries, digest = unpack_checkpoint(path, data, self.keys)
+        except Missing:
+            self._problem(path, "it was listed and is gone")
+            return None, []
+        except CorruptLedger as error:
+            self._problem(path, error.problem)
+            return None, []
+        except UnsupportedLedger as error:
+            self.found.unsupported = self.found.unsupported or error
+            return None, []
+        self.found.checkpoints += 1
+        if not end:
+            self.digests[seq] = digest
+        known = not self.torn and self.before is not None and self.before.seq == seq
+        if head.run != self.run.prefix or head.seq != seq or (end and head.kind is not Kind.END) or (known and head != self.before):
+            self._problem(
+                path, f"it covers segment {head.seq} of {head.run!r} with the hash {head.sha256[:12]}..., which is not the one there"
+            )
+            return None, []
+        if known and self.compaction is not None and pack_checkpoint(head, self.compaction, self.keys)[0] != data:
+            told, meant = RunState(), RunState()
+            told.apply(entries)
+            meant.apply(self.compaction.entries())
+            if told != meant:  # another version may leave out more or less, but never say something else
+                self._problem(path, "what it holds is not what the segments up to there say")
+        return head, entries
 
     def artifacts(self, named: Sequence[Artifact]) -> None:
         """Every artifact that a record names, and whatever else lies in the run's folder."""
@@ -139,12 +222,10 @@ class _Check:
                 self.found.artifacts += 1
             except CorruptLedger as error:
                 self._problem(error.path, error.problem)
-        folder = f"{self.run.prefix}/files"
         known = {record.path for record in named}
-        files = self.store.list(folder)
-        self._strange(folder, [name for name in files if f"{folder}/{name}" not in known])
-        self._strange(self.run.prefix, [name for name in self.store.list(self.run.prefix) if name not in ("seg", "files")])
-        if not self.found.segments and (files or self.found.notes):
+        files = self._list(FILES, lambda name: f"{self.run.prefix}/{FILES}/{name}" in known)
+        self._strange(self.run.prefix, [name for name in self.store.list(self.run.prefix) if name not in (SEG, CKPT, FILES)])
+        if not self.found.segments and (files or self.checkpoints or self.found.notes):
             self._problem(f"{self.store.root}/{self.run.prefix}/seg", "it holds no segment although the run's folder is not empty")
 
     def _fetched(self, seqs: Sequence[int]) -> Iterator[tuple[int, bytes | None]]:
@@ -163,30 +244,37 @@ class _Check:
                 batch = seqs[start : start + _BATCH]
                 yield from zip(batch, pool.map(fetch, batch), strict=True)
 
-    def _segment(self, seq: int, data: bytes | None) -> list[Record]:
+    def _segment(self, seq: int, data: bytes | None) -> list[Entry]:
         self.found.segments += 1
         path = self._path(seq)
         if data is None:
             self._gone(seq, seq)
             return []
         try:
-            header, records = unpack(path, data)
+            header, lines = unpack_lines(path, data, self.keys)
+            entries = [Entry(seq, header.epoch, record_of(path, line), line) for line in lines]
         except CorruptLedger as error:
             self._problem(path, error.problem)
-            self.torn = True
+            self._tear()
             return []
         except UnsupportedLedger as error:
             self.found.unsupported = self.found.unsupported or error
-            self.torn = True
+            self._tear()
             return []
         for fault in (*self._misplaced(header, seq), *self._unlinked(header)):
             self._problem(path, fault)
         self.before, self.torn = header, False
-        self.found.records += len(records)
+        if self.compaction is not None:
+            self.compaction.add(entries)
+        self.found.records += len(entries)
         self.found.epochs = max(self.found.epochs, header.epoch)
         if header.kind is Kind.END:
             self.found.ends.append(header)
-        return records
+            if True not in self.checkpoints.get(seq, ()):
+                self.found.notes.append(
+                    f"{self.store.root}/{self.run.checkpoint(seq, end=True)}: not there, so readers begin at an earlier one"
+                )
+        return entries
 
     def _misplaced(self, header: Header, seq: int) -> Iterator[str]:
         if header.run != self.run.prefix:
@@ -196,26 +284,24 @@ class _Check:
 
     def _unlinked(self, header: Header) -> Iterator[str]:
         """Faults of the step from the segment before; none can be told if that one is gone or unreadable, which is said of it."""
-        if self.torn:
-            return
-        before = self.before
-        if header.prev != (before.sha256 if before else GENESIS):
-            other = f"segment {before.seq}" if before else "the beginning of a chain"
-            yield f"it does not follow from {other}: its prev is {header.prev[:12]}... (one of the two was altered or exchanged)"
-        epoch = before.epoch if before else 0
-        if header.kind is Kind.FENCE:
-            fits = header.epoch == epoch + 1
-        else:
-            fits = before is not None and before.kind is not Kind.END and header.epoch == epoch
-        if not fits:
-            yield f"a {header.kind.value} segment of epoch {header.epoch} cannot stand here"
-        if header.kind is not Kind.FENCE and before is not None and header.writer != before.writer:
-            yield f"its writer {header.writer!r} never claimed this epoch"
+        if header.ckpt_seq is not None and self.digests.get(header.ckpt_seq, "") not in (None, header.ckpt_sha256):
+            yield f"it names checkpoint {header.ckpt_seq}, which is gone or another one"
+        if not self.torn:
+            yield from faults_between(self.before, header)
 
     def _gone(self, first: int, last: int) -> None:
         which = "it is" if first == last else f"it and all up to segment {last} are"
         self._problem(self._path(first), f"{which} gone although later segments are there (deleted, or expired by a lifecycle rule)")
-        self.torn = True
+        self._tear()
+
+    def _tear(self) -> None:
+        self.torn, self.compaction = True, None
+
+    def _list(self, folder: str, known: Callable[[str], bool]) -> list[str]:
+        """The names in one of the run's folders; those that do not belong there are noted."""
+        names = self.store.list(f"{self.run.prefix}/{folder}")
+        self._strange(f"{self.run.prefix}/{folder}", [name for name in names if not known(name)])
+        return names
 
     def _strange(self, folder: str, names: Sequence[str]) -> None:
         self.found.notes += [f"{self.store.root}/{folder}/{name}: nothing in the ledger names it" for name in names]
@@ -225,9 +311,3 @@ class _Check:
 
     def _problem(self, path: str, what: str) -> None:
         self.found.problems.append(Problem(path, what))
-
-
-def _seq(name: str) -> int | None:
-    """The number of a segment's file, ``None`` if it is not the name of one."""
-    seq = int(name.removesuffix(".jsonl")) if _SEGMENT.fullmatch(name) else None
-    return seq if seq is not None and segment_name(seq) == name else None

@@ -18,7 +18,7 @@ from typing import Any
 
 from ledger_watcher import codec
 from ledger_watcher.ledger.layout import RunKey
-from ledger_watcher.ledger.reader import Entry
+from ledger_watcher.ledger.segments import Entry
 from ledger_watcher.report.text import inert_lines
 from ledger_watcher.report.view import NodeRow
 

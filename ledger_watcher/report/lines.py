@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledger_watcher.ledger.reader import Entry
+from ledger_watcher.ledger.segments import Entry
 from ledger_watcher.records import (
     Artifact,
     AttemptFinished,

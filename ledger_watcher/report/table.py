@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
 from ledger_watcher.errors import Transient
-from ledger_watcher.ledger.reader import ChainReader
+from ledger_watcher.ledger.follower import RunFollower
 from ledger_watcher.records import utcnow
 from ledger_watcher.report.grid import Cell, Column, Grid, styled, terminal
 from ledger_watcher.report.text import duration, encodable, first_line, inert
@@ -73,7 +73,7 @@ def progress_line(state: RunState, expected: Sequence[str] | None = None, *, now
 
 
 def follow(
-    reader: ChainReader,
+    follower: RunFollower,
     *,
     expected: Sequence[str] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -91,21 +91,20 @@ def follow(
     :param out: where to, standard output by default.
     :raises LedgerWatcherError: the ledger cannot be read (denied, corrupt, of a newer format).
     """
-    state = RunState()
+    state = follower.state
     with _screen(out or sys.stdout, expected) as show:
         while True:
             stopping = stop is not None and stop()
-            show(state, _read_on(reader, state))
+            show(state, _read_on(follower))
             if stopping or (state.ended and max(state.attempts) >= attempt):
                 return state
             time.sleep(interval)
 
 
-def _read_on(reader: ChainReader, state: RunState) -> str:
-    """Fold in what is new. Segment by segment: what was read before a failure is not read again."""
+def _read_on(follower: RunFollower) -> str:
+    """Fold in what is new."""
     try:
-        while (entries := reader.poll()) is not None:
-            state.apply(entries)
+        follower.snapshot()
     except Transient as error:
         return f"waiting for the storage: {first_line(str(error))}"
     return ""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.storage._local import LocalStore
-from ledger_watcher.storage._remote import FsspecStore, filesystem_factory, split_uri
+from ledger_watcher.storage._remote import FilesystemFactory, FsspecStore
+from ledger_watcher.storage._uri import split_uri
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -40,6 +41,9 @@ class Store(Protocol):
     def list(self, prefix: str) -> list[str]:
         """Names directly below ``prefix``, sorted; an absent prefix has none."""
 
+    def delete(self, key: str) -> None:
+        """Remove the object; that there is none is success. For retention of whole runs only: inside a chain, a deletion is damage."""
+
 
 def open_store(
     uri: str,
@@ -60,4 +64,4 @@ def open_store(
         if storage_options:
             raise ConfigError(f"storage_options {sorted(storage_options)} have no meaning for the local ledger {uri!r}; remove them.")
         return LocalStore(path)
-    return FsspecStore(uri, filesystem or filesystem_factory(uri, storage_options or {}))
+    return FsspecStore(uri, filesystem or FilesystemFactory(uri, dict(storage_options or {})))

@@ -1,7 +1,7 @@
 """What an exception of a storage library means for the caller.
 
-The libraries agree on little: an object that exists is FileExistsError, ``OSError(EINVAL)`` (Ceph), a 409 or a 412, and raw
-botocore errors that are no OSError escape. So the chain of causes is searched for an HTTP status or an error code.
+The libraries agree on little: an object that exists is FileExistsError, ``OSError(EINVAL)`` (Ceph), a 409 (Azure) or a 412, raw botocore
+errors that are no OSError escape, and a 403 of GCS is only in a text. So the chain of causes is searched for an HTTP status or a code.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ _DENIED_CODES = {
     "InvalidToken",
     "AllAccessDisabled",
     "AuthorizationFailure",
+    "AuthenticationFailed",
+}
+_EXISTS_CODES = {
+    "BlobAlreadyExists",  # Azure's 409; its other ones leave it open
+    "UnauthorizedBlobOverwrite",  # the same, where the permission is only to create
 }
 _NO_CREDENTIALS = {
     "NoCredentialsError",
@@ -26,6 +31,9 @@ _NO_CREDENTIALS = {
     "TokenRetrievalError",
     "RefreshError",
     "DefaultCredentialsError",
+    "ClientAuthenticationError",  # azure-identity
+    "CredentialUnavailableError",
+    "AzureSigningError",  # an account key that is no base64
 }
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 _WRONG_REQUEST = {
@@ -42,6 +50,7 @@ _NEVER_SENT = {
     "ConnectTimeoutError",
     "ClientConnectorError",
     "ClientConnectorDNSError",
+    "ConnectionTimeoutError",
     "ConnectionRefusedError",
     "gaierror",
 }
@@ -56,9 +65,7 @@ def translate(operation: str, path: str, error: Exception) -> LedgerWatcherError
     code = next((c for link in chain if (c := _code(link))), None)
     status = next((s for link in chain if (s := _status(link))), None)
     if code in _NO_BUCKET or (operation == "create" and (isinstance(error, FileNotFoundError) or status == 404)):  # noqa: PLR2004
-        return ConfigError(
-            f"{operation} {path} failed: the bucket or container does not exist ({error}). Create it, or correct the ledger URI."
-        )
+        return no_bucket(operation, path, error)
     if code in _WRONG_REQUEST or names & _WRONG_REQUEST:
         return ConfigError(
             f"{operation} {path} failed: such a request can never succeed ({error}). Correct the ledger URI or its storage options."
@@ -67,16 +74,23 @@ def translate(operation: str, path: str, error: Exception) -> LedgerWatcherError
     return kind(operation, path, error)
 
 
+def no_bucket(operation: str, path: str, error: Exception) -> ConfigError:
+    """Somebody must create the bucket or container, or name another."""
+    return ConfigError(
+        f"{operation} {path} failed: the bucket or container does not exist ({error}). Create it, or correct the ledger URI."
+    )
+
+
 def is_empty_object(error: Exception) -> bool:
     """Whether a GET from byte 0 failed because the object has no byte 0 (416)."""
     return any(_status(link) == 416 or _code(link) == "InvalidRange" for link in _chain(error))  # noqa: PLR2004
 
 
 def _kind(operation: str, chain: list[BaseException], names: set[str], code: str | None, status: int | None) -> type[StorageError]:
-    if names & _NO_CREDENTIALS or code in _DENIED_CODES or status in (401, 403):
-        return Denied
-    if status == 412 or (status is None and isinstance(chain[0], FileExistsError)):  # noqa: PLR2004
+    if operation == "create" and (code in _EXISTS_CODES or status == 412 or (status is None and isinstance(chain[0], FileExistsError))):  # noqa: PLR2004
         return Exists
+    if names & _NO_CREDENTIALS or code in _DENIED_CODES or status in (401, 403) or _forbidden_by_gcs(chain[0]):
+        return Denied
     if status == 404 or (status is None and isinstance(chain[0], FileNotFoundError)):  # noqa: PLR2004
         return Missing
     if status is None and isinstance(chain[0], PermissionError):
@@ -84,6 +98,11 @@ def _kind(operation: str, chain: list[BaseException], names: set[str], code: str
     if operation != "create" or names & _NEVER_SENT:
         return Transient
     return Ambiguous
+
+
+def _forbidden_by_gcs(error: BaseException) -> bool:
+    """Gcsfs turns a 403 into an OSError without a number; nothing but its text says so."""
+    return type(error) is OSError and error.errno is None and str(error).startswith("Forbidden: ")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -100,8 +119,8 @@ def _code(error: BaseException) -> str | None:
     if isinstance(response, dict):
         found = response.get("Error", {}).get("Code")
         return str(found) if found else None
-    found = getattr(error, "error_code", None)
-    return str(found) if found else None
+    found = getattr(error, "error_code", None)  # of Azure: an enum, or a text if it does not know the code
+    return str(getattr(found, "value", found)) if found else None
 
 
 def _status(error: BaseException) -> int | None:

@@ -73,6 +73,27 @@ class LocalStore:
                 return []
             raise _translated("list", path, error) from error
 
+    def delete(self, key: str) -> None:
+        """See :meth:`Store.delete`. Folders below the root that become empty go too, as prefixes do in an object store."""
+        path = self._folder / key
+        try:
+            if not path.parent.resolve().is_relative_to(self._folder.resolve()):
+                raise Denied("delete", str(path), "a link leads out of the ledger; nothing there is deleted")
+            path.unlink(missing_ok=True)
+            for folder in path.parents:
+                if folder == self._folder:
+                    break
+                try:
+                    folder.rmdir()
+                except OSError as error:
+                    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                        break
+                    if error.errno != errno.ENOENT:  # another deleter took it
+                        raise
+        except OSError as error:
+            if error.errno != errno.ENOTDIR:  # below a file there is nothing
+                raise _translated("delete", path, error) from error
+
 
 def _write_synced(path: Path, data: bytes) -> None:
     with path.open("xb") as file:

@@ -3,92 +3,64 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from ledger_watcher.errors import ConfigError, Missing, StorageError
-from ledger_watcher.storage._classify import is_empty_object, translate
+from ledger_watcher.errors import ConfigError, Missing
+from ledger_watcher.storage._classify import is_empty_object, no_bucket, translate
+from ledger_watcher.storage._clients import S3_CLIENT_CONFIG, one_try
+from ledger_watcher.storage._uri import EXTRAS, azure_account, check_scheme, split_uri
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 
-# The libraries retry for 45 to 87 s on their own; the writer and the reader own their retries, so each request is made once.
-S3_CLIENT_CONFIG: Mapping[str, Any] = {
-    "retries": {"mode": "standard", "total_max_attempts": 1},
-    "connect_timeout": 3,
-    "read_timeout": 10,
-}
-"""Arguments of botocore's Config, for whoever builds an S3 filesystem."""
+@dataclass(frozen=True, slots=True)
+class FilesystemFactory:
+    """Builds the filesystem of ``uri``; picklable, so that a store is.
 
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """Scheme and path of a ledger's root.
-
-    :raises ConfigError: empty, with credentials, a query or a fragment, or without a bucket.
+    :raises ConfigError: unknown scheme; when called, a library that is not installed, or options that it refuses.
     """
-    if not isinstance(uri, str) or not uri.strip():
-        raise ConfigError(
-            "The ledger URI is empty; give a folder or a URI such as s3://bucket/prefix (ExecutionConfig.ledger_uri, or --ledger)."
-        )
-    if "://" not in uri:
-        if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/", uri):  # it would become a local folder named "s3:"
-            raise ConfigError(f"The ledger URI {uri!r} has one slash after its scheme; write two (s3://bucket/prefix), or a path.")
-        return "file", uri
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        raise ConfigError("The ledger URI cannot be parsed; write scheme://bucket/prefix, or a path.") from None
-    where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    if "@" in parts.netloc:
-        raise ConfigError(f"The ledger URI for {where} holds credentials; use ledger_conn_id or the cloud's own credential chain.")
-    if parts.query or parts.fragment:
-        raise ConfigError(f"The ledger URI for {where} has a query or fragment; only scheme://bucket/prefix, or a path, is meant.")
-    if parts.scheme in ("file", "local"):
-        if parts.netloc not in ("", "localhost") or not parts.path:
-            raise ConfigError(f"{uri!r} names no local folder; a local ledger is file:///absolute/path (three slashes), or a path.")
-        return parts.scheme, parts.path
-    if not parts.netloc and parts.scheme != "memory":
-        raise ConfigError(f"The ledger URI {uri!r} names no bucket; write {parts.scheme}://bucket/prefix.")
-    return parts.scheme, f"{parts.netloc}{parts.path}"
 
+    uri: str
+    storage_options: Mapping[str, Any] = field(repr=False)
 
-def check_scheme(uri: str) -> None:
-    """Refuse a scheme that fsspec does not know, by its registry alone: nothing is imported, no request made.
+    def __post_init__(self) -> None:
+        check_scheme(self.uri)
 
-    :raises ConfigError: unknown scheme.
-    """
-    from fsspec.registry import known_implementations, registry  # noqa: PLC0415 - keeps the import of the core small
-
-    scheme, _ = split_uri(uri)
-    if scheme not in known_implementations and scheme not in registry:
-        raise ConfigError(f"The ledger URI {uri!r} has the unknown scheme {scheme!r}; use a folder, or s3://, gs://, abfs://.")
-
-
-def filesystem_factory(uri: str, storage_options: Mapping[str, Any]) -> Callable[[], AbstractFileSystem]:
-    """A function that builds the filesystem of ``uri`` with one try per request and no listings cache."""
-    check_scheme(uri)
-    scheme, _ = split_uri(uri)
-
-    def build() -> AbstractFileSystem:
-        import fsspec  # noqa: PLC0415
-
-        options = dict(storage_options)
-        if _EXTRAS.get(scheme) == "s3":
-            options["config_kwargs"] = {**S3_CLIENT_CONFIG, **options.get("config_kwargs", {})}  # a proxy given there changes no time-out
+    def __call__(self) -> AbstractFileSystem:
+        scheme, _ = split_uri(self.uri)
+        extra = EXTRAS.get(scheme)
         try:
-            return fsspec.filesystem(scheme, **options)
+            return _filesystem_class(scheme)(**_options(self.uri, extra, self.storage_options))
         except ImportError as error:
-            extra = _EXTRAS.get(scheme)
             hint = f"pip install 'ledger-watcher[{extra}]'" if extra else "install the fsspec implementation of that scheme"
-            raise ConfigError(f"The ledger {uri} needs a library that is not installed here ({error}); {hint}.") from error
+            raise ConfigError(f"The ledger {self.uri} needs a library that is not installed here ({error}); {hint}.") from error
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"The ledger {uri} cannot be opened with these storage options ({error}); correct them.") from error
+            raise ConfigError(f"The ledger {self.uri} cannot be opened with these storage options ({error}); correct them.") from error
 
-    return build
+
+def _filesystem_class(scheme: str) -> type[AbstractFileSystem]:
+    if EXTRAS.get(scheme) == "gcs":
+        # gcsfs registers a subclass for zonal buckets, which asks another service for the layout of the bucket: for up to 90 s per call
+        # where that service is not to be reached, or not permitted.
+        from gcsfs.core import GCSFileSystem  # noqa: PLC0415
+
+        return GCSFileSystem  # type: ignore[no-any-return]
+    import fsspec  # noqa: PLC0415
+
+    return fsspec.get_filesystem_class(scheme)  # type: ignore[no-any-return]
+
+
+def _options(uri: str, extra: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the user, with what this package and the URI add to them."""
+    options = dict(given)
+    if extra == "s3":
+        options["config_kwargs"] = {**S3_CLIENT_CONFIG, **options.get("config_kwargs", {})}  # a proxy given there changes no time-out
+    if extra == "azure" and not options.keys() & {"account_name", "connection_string"}:
+        options.update(azure_account(uri))
+    return options
 
 
 class FsspecStore:
@@ -99,18 +71,21 @@ class FsspecStore:
         self._path = split_uri(uri)[1].strip("/")
         self._build = filesystem
         self._instance: tuple[int, AbstractFileSystem] | None = None
+        self._bucket_seen = EXTRAS.get(split_uri(uri)[0]) != "gcs"  # the others tell an absent bucket from an absent object
 
     @property
     def root(self) -> str:
         """The root as given."""
         return self._uri
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A pickled store opens connections of its own."""
+        return {**self.__dict__, "_instance": None}
+
     def _filesystem(self) -> AbstractFileSystem:
         if self._instance is None or self._instance[0] != os.getpid():
             filesystem = self._build()
-            if hasattr(filesystem, "retries"):  # s3fs' own loop around botocore's
-                filesystem.retries = 1
-            filesystem.dircache.use_listings_cache = False  # however it was built: behind a cache a new segment stays invisible
+            one_try(filesystem)
             self._instance = (os.getpid(), filesystem)
         return self._instance[1]
 
@@ -130,7 +105,10 @@ class FsspecStore:
         except Exception as error:
             if is_empty_object(error):
                 return b""
-            raise translate("get", f"{self._uri}/{key}", error) from error
+            problem = translate("get", f"{self._uri}/{key}", error)
+            if isinstance(problem, Missing):
+                self._look_for_bucket("get", key)
+            raise problem from error
         return data
 
     def list(self, prefix: str) -> list[str]:
@@ -141,11 +119,35 @@ class FsspecStore:
             paths = filesystem.ls(folder, detail=False, refresh=True)
         except Exception as error:
             problem = translate("list", f"{self._uri}/{prefix}", error)
-            if isinstance(problem, Missing):
-                return []
-            raise problem from error
+            if not isinstance(problem, Missing):
+                raise problem from error
+            self._look_for_bucket("list", prefix)
+            return []
         below = {path.strip("/") for path in paths} - {folder.strip("/")}  # an object of the prefix's own name is not below it
         return sorted({path.rsplit("/", 1)[-1] for path in below})
 
+    def delete(self, key: str) -> None:
+        """See :meth:`Store.delete`."""
+        filesystem = self._filesystem()
+        try:
+            filesystem.rm_file(f"{self._path}/{key}")
+        except Exception as error:
+            problem = translate("delete", f"{self._uri}/{key}", error)
+            if not isinstance(problem, Missing):
+                raise problem from error
+            self._look_for_bucket("delete", key)
 
-__all__ = ["FsspecStore", "StorageError", "check_scheme", "filesystem_factory", "split_uri"]
+    def _look_for_bucket(self, operation: str, key: str) -> None:
+        """Of GCS, gcsfs says no more than "not found": at the first time, one request more settles whether the bucket is there.
+
+        :raises ConfigError: it is not.
+        """
+        if self._bucket_seen:
+            return
+        path = f"{self._uri}/{key}"
+        try:
+            self._filesystem().call("GET", "b/{}/o", self._path.partition("/")[0], maxResults=1)
+        except Exception as error:
+            problem = translate(operation, path, error)
+            raise (no_bucket(operation, path, error) if isinstance(problem, Missing) else problem) from error
+        self._bucket_seen = True

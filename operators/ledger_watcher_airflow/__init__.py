@@ -29,7 +29,20 @@ if TYPE_CHECKING:
         DbtTestWatcherOperator,
     )
     from ledger_watcher_airflow.dag import DbtDag, DbtTaskGroup
+    from ledger_watcher_airflow.flags import DbtBuild, DbtFlags
     from ledger_watcher_airflow.producer import DbtProducerWatcherOperator
+    from ledger_watcher_airflow.producers import (
+        DbtProducerWatcherVirtualenvOperator,
+        Producer,
+        ProducerCommand,
+        bash_producer,
+        cloud_run_producer,
+        docker_producer,
+        ecs_producer,
+        kubernetes_producer,
+        producer_command,
+        ssh_producer,
+    )
 
 _HOMES = {
     "config": ("ExecutionConfig", "ExecutionMode", "InvocationMode", "LoadMode", "ProfileConfig", "ProjectConfig", "RenderConfig"),
@@ -41,14 +54,30 @@ _HOMES = {
         "DbtTestWatcherOperator",
     ),
     "dag": ("DbtDag", "DbtTaskGroup"),
+    "flags": ("DbtBuild", "DbtFlags"),
     "producer": ("DbtProducerWatcherOperator",),
+    "producers": (
+        "DbtProducerWatcherVirtualenvOperator",
+        "Producer",
+        "ProducerCommand",
+        "bash_producer",
+        "cloud_run_producer",
+        "docker_producer",
+        "ecs_producer",
+        "kubernetes_producer",
+        "producer_command",
+        "ssh_producer",
+    ),
 }
 _WHERE = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names} | {"TestBehavior": "ledger_watcher.project"}
 
 __all__ = [
+    "DbtBuild",
     "DbtConsumerWatcherSensor",
     "DbtDag",
+    "DbtFlags",
     "DbtProducerWatcherOperator",
+    "DbtProducerWatcherVirtualenvOperator",
     "DbtRunWatcherOperator",
     "DbtSeedWatcherOperator",
     "DbtSnapshotWatcherOperator",
@@ -58,11 +87,20 @@ __all__ = [
     "ExecutionMode",
     "InvocationMode",
     "LoadMode",
+    "Producer",
+    "ProducerCommand",
     "ProfileConfig",
     "ProjectConfig",
     "RenderConfig",
     "TestBehavior",
     "__version__",
+    "bash_producer",
+    "cloud_run_producer",
+    "docker_producer",
+    "ecs_producer",
+    "kubernetes_producer",
+    "producer_command",
+    "ssh_producer",
 ]
 
 

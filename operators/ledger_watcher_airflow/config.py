@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -22,6 +22,8 @@ class ExecutionMode(str, Enum):
 
     WATCHER = "watcher"
     """dbt runs once; one task per node mirrors the ledger."""
+    WATCHER_VIRTUALENV = "watcher_virtualenv"
+    """The same, with the dbt of a virtual environment that the worker makes from ``operator_args={"py_requirements": [...]}``."""
 
 
 class InvocationMode(str, Enum):
@@ -108,10 +110,13 @@ class ProfileConfig:
         target = ("--target", self.target_name) if self.target_name else ()
         return (*folder, "--profile", self.profile_name, *target)
 
-    def check(self) -> None:
-        """Raise :class:`ConfigError` if the file is there but is not named profiles.yml, cannot be read, or lacks the profile or target."""
+    def check(self, *, elsewhere: bool = False) -> None:
+        """Raise :class:`ConfigError` if the file is not named profiles.yml, cannot be read, or lacks the profile or target.
+
+        ``elsewhere``: dbt runs on another host, so that it is no error if the file is not here.
+        """
         file = self.file
-        if file is None:
+        if file is None or (elsewhere and file.name == "profiles.yml" and not file.exists()):
             return
         if file.name != "profiles.yml":
             raise ConfigError(f"ProfileConfig(profiles_yml_filepath={str(file)!r}): dbt reads a file named profiles.yml only; rename it.")
@@ -140,7 +145,10 @@ class ExecutionConfig:
         triggerer share. The option ``uri`` in section ``[ledger_watcher]`` of Airflow's configuration if not given.
     :param ledger_conn_id: Airflow connection with the credentials of the storage; the environment's own if not given.
     :param invocation_mode: ``DBT_RUNNER`` where dbt can be imported, ``SUBPROCESS`` where it cannot or an executable is given.
-    :param dbt_executable_path: the dbt to run; any version, in any environment of the worker.
+    :param dbt_executable_path: the dbt to run; any version, in any environment of the worker. With ``producer``: where that runs it.
+    :param virtualenv_dir: where ``WATCHER_VIRTUALENV`` keeps its environments; in the cache folder of the worker's user if not given.
+    :param producer: runs dbt anywhere else: ``kubernetes_producer(image=...)``, ``ssh_producer(...)``, ..., or a function that makes an
+        operator of a :class:`~ledger_watcher_airflow.producers.ProducerCommand`.
     :param poll_interval: seconds between two looks into the ledger.
     """
 
@@ -149,12 +157,33 @@ class ExecutionConfig:
     ledger_conn_id: str | None = None
     invocation_mode: InvocationMode | None = None
     dbt_executable_path: str | Path | None = None
+    virtualenv_dir: str | Path | None = None
+    producer: Callable[[Any], Any] | None = None
     poll_interval: float = 1.0
 
     def __post_init__(self) -> None:
         _take_member(self, "execution_mode", ExecutionMode)
         if self.invocation_mode is not None:
             _take_member(self, "invocation_mode", InvocationMode)
+        self._check_who_runs_dbt()
+
+    def _check_who_runs_dbt(self) -> None:
+        in_virtualenv = self.execution_mode is ExecutionMode.WATCHER_VIRTUALENV
+        if self.producer is not None and not callable(self.producer):
+            raise ConfigError(
+                f"ExecutionConfig(producer={self.producer!r}) cannot be called; give kubernetes_producer(image=...) or the like."
+            )
+        if self.producer is not None and (in_virtualenv or self.invocation_mode is not None):
+            raise ConfigError(
+                "ExecutionConfig(producer=...) says how dbt is started; leave invocation_mode out, and execution_mode at ExecutionMode.WATCHER."
+            )
+        if in_virtualenv and (self.dbt_executable_path is not None or self.invocation_mode is InvocationMode.DBT_RUNNER):
+            raise ConfigError(
+                "ExecutionMode.WATCHER_VIRTUALENV runs the dbt of its virtual environment, as a process; leave dbt_executable_path and "
+                "invocation_mode out."
+            )
+        if self.virtualenv_dir is not None and not in_virtualenv:
+            raise ConfigError("ExecutionConfig(virtualenv_dir=...) is for ExecutionMode.WATCHER_VIRTUALENV; set that too, or leave it out.")
 
     def ledger(self) -> LedgerRef:
         """The ledger's root, checked as far as that is possible without a request.

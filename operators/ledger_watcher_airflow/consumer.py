@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException
+from airflow.sdk.execution_time.timeout import timeout
 from airflow.triggers.base import StartTriggerArgs
 
 from ledger_watcher.records import utcnow
-from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef
-from ledger_watcher_airflow.trigger import NodeTrigger
+from ledger_watcher_airflow.decision import Kind, Watcher
+from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
+from ledger_watcher_airflow.states import nodes_of_tasks
+from ledger_watcher_airflow.trigger import RECOVER, NodeTrigger, born_at, replay
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from ledger_watcher_airflow.recovery import Recovery
 
 _TIMEOUT = 7 * 86400.0
 """Airflow's own default. Nothing here uses it, but Airflow would look it up in its configuration for every task of every parse."""
@@ -47,7 +53,9 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
     ) -> None:
         kwargs.setdefault("timeout", _TIMEOUT)
         super().__init__(poke_interval=poll_interval, **kwargs)
+        self.recovery_timeout = self.execution_timeout
         self.execution_timeout = None  # Airflow counts the waiting for dbt too, which is no execution of this task
+        self._recovery: Recovery | None = None
         self.start_from_trigger = True
         # Only what differs from the trigger's own defaults: this is stored in the serialized DAG once per task.
         optional = {
@@ -57,6 +65,8 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             "poll": (poll_interval, 1.0),
         }
         self.producer_task_id = producer_task_id
+        self.ledger = ledger
+        self.ledger_group = ledger_group
         self.trigger_arguments: dict[str, Any] = {
             "ledger": ledger.uri,
             "nodes": list(nodes),
@@ -75,10 +85,50 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             raise AirflowRescheduleException(utcnow() + timedelta(seconds=1))
         self.defer(trigger=NodeTrigger(**self.trigger_arguments), method_name="resume")
 
-    def resume(self, context: Context, event: Any) -> None:  # noqa: ANN401, ARG002 - whatever the trigger yielded
-        """End the task as the trigger said, where Airflow could not end it there."""
-        if event != "success":
+    def resume(self, context: Context, event: Any) -> None:  # noqa: ANN401 - whatever the trigger yielded
+        """Run dbt for everything that waits, if the trigger asked for it; else end the task as the trigger said, where Airflow could not."""
+        if isinstance(event, dict) and RECOVER in event:
+            self._recover(context)
+        elif event != "success":
             raise AirflowException("dbt did not build what this task stands for; the cause is in the log lines above.")
+
+    def on_kill(self) -> None:
+        """Interrupt the dbt of a recovery."""
+        if self._recovery is not None:
+            self._recovery.interrupt()
+
+    def _recover(self, context: Context) -> None:
+        """Recover, and end as dbt ended the nodes of this task; back to waiting if another attempt began.
+
+        ``execution_timeout`` is that of this run of dbt.
+        """
+        from ledger_watcher_airflow.recovery import Recovery  # noqa: PLC0415 - a DAG file's parse needs none of it
+
+        ti, dag = context["ti"], self.get_dag()
+        if dag is None:
+            raise RuntimeError("a task that runs has a DAG")
+        arguments = self.trigger_arguments
+        watcher = Watcher(nodes=tuple(arguments["nodes"]), born=born_at(ti.id), try_number=ti.try_number, task_id=self.task_id)
+        self._recovery = Recovery(
+            ledger=self.ledger,
+            run=run_key(
+                deployment=self.ledger.deployment,
+                dag_id=ti.dag_id,
+                run_id=ti.run_id,
+                group=self.ledger_group,
+                map_index=-1 if ti.map_index is None else ti.map_index,
+            ),
+            watcher=watcher,
+            producer=dag.get_task(self.producer_task_id),
+            tasks=nodes_of_tasks(dag, self.producer_task_id),
+        )
+        with timeout(self.recovery_timeout.total_seconds()) if self.recovery_timeout else nullcontext():
+            verdict, state = self._recovery.run_dbt(context, self.log)
+        if verdict.kind is Kind.WAIT:
+            self.defer(trigger=NodeTrigger(**arguments), method_name="resume")
+        replay(state, watcher, self.log)
+        if verdict.kind is not Kind.SUCCEED:
+            raise AirflowException(verdict.reason)
 
 
 class DbtRunWatcherOperator(DbtConsumerWatcherSensor):

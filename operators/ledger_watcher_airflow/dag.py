@@ -10,7 +10,7 @@ from airflow.sdk import DAG, BaseOperator, TaskGroup
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.project import ID_LIMIT, TaskKind, TaskSpec, TestBehavior, build_graph, load_project
-from ledger_watcher_airflow.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProfileConfig, ProjectConfig, RenderConfig
 from ledger_watcher_airflow.consumer import (
     DbtConsumerWatcherSensor,
     DbtRunWatcherOperator,
@@ -18,8 +18,9 @@ from ledger_watcher_airflow.consumer import (
     DbtSnapshotWatcherOperator,
     DbtTestWatcherOperator,
 )
+from ledger_watcher_airflow.flags import DbtBuild, DbtFlags
 from ledger_watcher_airflow.ledger import LedgerRef
-from ledger_watcher_airflow.producer import PRODUCER_TASK_ID, DbtFlags, DbtProducerWatcherOperator
+from ledger_watcher_airflow.producer import PRODUCER_TASK_ID, DbtProducerWatcherOperator
 
 _CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
     TaskKind.RUN: DbtRunWatcherOperator,
@@ -27,7 +28,7 @@ _CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
     TaskKind.SNAPSHOT: DbtSnapshotWatcherOperator,
     TaskKind.TEST: DbtTestWatcherOperator,
 }
-_FLAGS = frozenset(DbtFlags.__dataclass_fields__)
+_VIRTUALENV = ("py_requirements", "py_system_site_packages", "pip_install_options")
 
 
 class DbtDag(DAG):
@@ -89,15 +90,20 @@ class _Renderer:
     def __init__(
         self, project: ProjectConfig, profile: ProfileConfig, execution: ExecutionConfig, operator_args: Mapping[str, Any], group: str = ""
     ) -> None:
-        for config in (project, profile):
-            config.check()
+        project.check()
+        profile.check(elsewhere=execution.producer is not None)
         self._project = project
         self._profile = profile
         self._execution = execution
         self._group = group
         self._ledger: LedgerRef = execution.ledger()
-        self._flags = DbtFlags(**{name: value for name, value in operator_args.items() if name in _FLAGS})
-        self._task_args = {name: value for name, value in operator_args.items() if name not in _FLAGS}
+        self._flags, task_args = DbtFlags.split(operator_args)
+        self._virtualenv = {name: task_args.pop(name) for name in _VIRTUALENV if name in task_args}
+        if self._virtualenv and execution.execution_mode is not ExecutionMode.WATCHER_VIRTUALENV:
+            raise ConfigError(
+                f"operator_args[{next(iter(self._virtualenv))!r}] is for ExecutionMode.WATCHER_VIRTUALENV; set that too, or leave it out."
+            )
+        self._task_args = task_args
 
     def render(self, config: RenderConfig) -> dict[str, BaseOperator | TaskGroup]:
         """Create producer, consumers and edges; returns the task of each node, or its group where it has a test task beside it."""
@@ -106,17 +112,9 @@ class _Renderer:
         graph = build_graph(view, config.test_behavior, reserved={PRODUCER_TASK_ID}, id_limit=room)
         if not graph:
             raise ConfigError(f"The manifest {self._project.manifest} has no models, seeds or snapshots, so there is nothing to run.")
-        producer = DbtProducerWatcherOperator(
-            project_config=self._project,
-            profile_config=self._profile,
-            execution_config=self._execution,
-            ledger=self._ledger,
-            nodes=sorted({unique_id for spec in graph for unique_id in spec.nodes}),
-            flags=self._flags,
-            excluded_types=("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
-            ledger_group=self._group,
-            # A priority for all tasks is not meant to put the producer among those that wait for it.
-            **{name: value for name, value in self._task_args.items() if name not in ("priority_weight", "weight_rule")},
+        producer = self._producer(
+            sorted({unique_id for spec in graph for unique_id in spec.nodes}),
+            ("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
         )
         groups = {name: TaskGroup(name) for name in dict.fromkeys(spec.group for spec in graph) if name}
         tasks = {spec.key: self._task(spec, groups.get(spec.group or ""), producer.task_id) for spec in graph}
@@ -124,6 +122,34 @@ class _Renderer:
             for parent in spec.upstream:
                 tasks[spec.key].set_upstream(tasks[parent])
         return {spec.key: groups.get(spec.group or "", tasks[spec.key]) for spec in graph if spec.kind is not TaskKind.TEST}
+
+    def _producer(self, nodes: list[str], excluded_types: tuple[str, ...]) -> BaseOperator:
+        execution = self._execution
+        # A priority for all tasks is not meant to put the producer among those that wait for it.
+        task_args = {name: value for name, value in self._task_args.items() if name not in ("priority_weight", "weight_rule")}
+        if execution.producer is not None:
+            from ledger_watcher_airflow.producers.command import make_producer, producer_command  # noqa: PLC0415 - few DAG files need it
+
+            build = DbtBuild(project=self._project, profile=self._profile, flags=self._flags, excluded_types=excluded_types)
+            dbt = str(execution.dbt_executable_path or "dbt")
+            command = producer_command(build, self._ledger, nodes, executable=dbt, ledger_group=self._group, task_args=task_args)
+            return make_producer(execution.producer, command)
+        arguments: dict[str, Any] = {
+            "project_config": self._project,
+            "profile_config": self._profile,
+            "execution_config": execution,
+            "ledger": self._ledger,
+            "nodes": nodes,
+            "flags": self._flags,
+            "excluded_types": excluded_types,
+            "ledger_group": self._group,
+            **task_args,
+        }
+        if execution.execution_mode is ExecutionMode.WATCHER_VIRTUALENV:
+            from ledger_watcher_airflow.producers.virtualenv import DbtProducerWatcherVirtualenvOperator  # noqa: PLC0415
+
+            return DbtProducerWatcherVirtualenvOperator(**{"py_requirements": (), **self._virtualenv}, **arguments)
+        return DbtProducerWatcherOperator(**arguments)
 
     def _task(self, spec: TaskSpec, group: TaskGroup | None, producer: str) -> BaseOperator:
         place: dict[str, Any] = {"task_group": group} if group is not None else {}

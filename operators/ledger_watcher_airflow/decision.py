@@ -11,9 +11,13 @@ retries, clears and a run that was deleted and created again; older records neve
 | skipped | not terminal | WAIT |
 | skipped | terminal | RECOVER |
 | none | not terminal | WAIT |
-| none, node not in the plan | success | FAIL: what Airflow shows and what dbt built differ |
+| none, but a recovery was to build it | any terminal | FAIL, naming how that recovery ended |
+| none, node not in the plan, or dbt ended well without a word of it | success | FAIL: what Airflow shows and what dbt built differ |
 | none | success | RECOVER |
 | none | failed, upstream_failed, skipped, removed | FAIL on the first try, RECOVER on a later one |
+
+While a recovery (an attempt that builds only some nodes, run by one of their tasks) is under way, the producer counts as RECOVERING,
+which is not terminal: everything without an answer waits for its end.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from ledger_watcher.records import NodeFinished, Outcome
+from ledger_watcher.records import ONLY, NodeFinished, Outcome
 from ledger_watcher.state import Attempt, Node, RunState
 
 SLACK = timedelta(seconds=2)
@@ -31,6 +35,10 @@ SLACK = timedelta(seconds=2)
 
 TERMINAL = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 """States of the producer's task after which no more is written. The others, ``None`` included, mean: wait."""
+
+
+RECOVERING = "recovering"
+"""What stands for the producer's state while a recovery is under way."""
 
 
 class Kind(Enum):
@@ -52,11 +60,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watcher:
-    """One try of one node's task: what it mirrors, when it was born, and its number."""
+    """One try of one node's task: what it mirrors, when it was born, its number and the task's id."""
 
     nodes: tuple[str, ...]
     born: datetime
     try_number: int
+    task_id: str = ""
 
 
 def decide(watcher: Watcher, state: RunState, producer: str | None) -> Verdict:
@@ -108,10 +117,24 @@ def fresh_record(state: RunState, unique_id: str, born: datetime) -> NodeFinishe
     return node.finished if _is_fresh(node, state, born) else None
 
 
-def fresh_attempt(state: RunState, born: datetime) -> Attempt | None:
-    """The newest attempt, if it belongs to this try of the task."""
+def open_recovery(state: RunState) -> Attempt | None:
+    """The newest attempt, if it is a recovery that has no end yet."""
     attempt = state.attempt
-    return attempt if attempt is not None and _started_after(attempt, born) else None
+    return attempt if attempt is not None and attempt.finished is None and is_recovery(attempt) else None
+
+
+def is_recovery(attempt: Attempt) -> bool:
+    """Whether an attempt builds only the nodes of its plan."""
+    return attempt.started is not None and attempt.started.scope == ONLY
+
+
+def _fresh_attempt(state: RunState, born: datetime, *, recovery: bool, of: str | None = None) -> Attempt | None:
+    """The newest attempt of that sort, if it belongs to this try of the task. ``of``: with this node in its plan."""
+    for epoch in sorted(state.attempts, reverse=True):
+        attempt = state.attempts[epoch]
+        if is_recovery(attempt) is recovery and (of is None or (attempt.plan is not None and of in attempt.plan)):
+            return attempt if _started_after(attempt, born) else None
+    return None
 
 
 def _is_fresh(node: Node, state: RunState, born: datetime) -> bool:
@@ -130,9 +153,13 @@ def _started_after(attempt: Attempt, born: datetime) -> bool:
 def _without_record(unique_id: str, watcher: Watcher, state: RunState, producer: str | None) -> Verdict:
     if producer not in TERMINAL:
         return Verdict(Kind.WAIT, f"no record of {unique_id} yet; the producer is {producer or 'not started'}")
-    attempt = fresh_attempt(state, watcher.born)
+    recovery = _fresh_attempt(state, watcher.born, recovery=True, of=unique_id)
+    if recovery is not None:
+        how = recovery.finished.message if recovery.finished is not None else "it was killed, or lost the ledger"
+        return Verdict(Kind.FAIL, f"the recovery in attempt {recovery.epoch} ended without a result for {unique_id}: {how or 'no message'}")
+    attempt = _fresh_attempt(state, watcher.born, recovery=False)
     if producer == "success":
-        if attempt is not None and attempt.plan is not None and unique_id not in attempt.plan:
+        if attempt is not None and (_left_out(unique_id, attempt) or _unknown_to_dbt(unique_id, attempt, state)):
             return Verdict(
                 Kind.FAIL,
                 f"{unique_id} was rendered in Airflow but is not among the nodes that dbt was to build: the manifest of the DAG file and the "
@@ -142,6 +169,17 @@ def _without_record(unique_id: str, watcher: Watcher, state: RunState, producer:
     cause = f": {attempt.finished.message}" if attempt is not None and attempt.finished is not None and attempt.finished.message else ""
     reason = f"the producer ended as {producer} before dbt finished {unique_id}{cause}{_earlier(state, unique_id)}"
     return Verdict(Kind.FAIL if watcher.try_number <= 1 else Kind.RECOVER, reason)
+
+
+def _left_out(unique_id: str, attempt: Attempt) -> bool:
+    return attempt.plan is not None and unique_id not in attempt.plan
+
+
+def _unknown_to_dbt(unique_id: str, attempt: Attempt, state: RunState) -> bool:
+    """Whether dbt ran to a good end, nothing of that is lost, and it never spoke of the node: to run it again would be no use."""
+    node, end = state.nodes.get(unique_id), attempt.finished
+    silent = node is None or node.epoch < attempt.epoch
+    return silent and attempt.dbt is not None and end is not None and end.exit_code == 0 and not end.incomplete
 
 
 def _earlier(state: RunState, unique_id: str) -> str:

@@ -4,56 +4,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from ledger_watcher import codec
 from ledger_watcher.errors import ConfigError, Fenced, LedgerWatcherError
-from ledger_watcher.records import EndedBy, HookFinished, NodeFinished, Outcome
+from ledger_watcher.records import EndedBy
+from ledger_watcher.verdict import HANDLED, errors_of
 from ledger_watcher_airflow.config import ExecutionConfig, ProfileConfig, ProjectConfig
+from ledger_watcher_airflow.flags import DbtBuild, DbtFlags
 from ledger_watcher_airflow.ledger import LedgerRef, run_key
+from ledger_watcher_airflow.states import nodes_of_tasks, task_states
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from ledger_watcher.capture.request import CaptureResult
+    from ledger_watcher.capture.request import CaptureRequest, CaptureResult
     from ledger_watcher.capture.session import Capture
 
 PRODUCER_TASK_ID = "dbt_producer_watcher"
 PRODUCER_PRIORITY = 10_000
 """Absolute weight: the producer gets a worker before anything else of its DAG does."""
-
-_HANDLED = 1  # dbt ran to its end and some nodes failed (dbt's exit codes: 0 success, 1 handled errors, 2 anything else)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DbtFlags:
-    """What a user may add to ``dbt build``.
-
-    :param vars: ``--vars``; they win over those of the project configuration.
-    :param env: environment variables for dbt, on top of the worker's.
-    :param dbt_cmd_flags: flags behind ``build``, as they are.
-    :param dbt_cmd_global_flags: flags in front of ``build``, as they are.
-    """
-
-    full_refresh: bool = False
-    fail_fast: bool = False
-    vars: Mapping[str, Any] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
-    dbt_cmd_flags: Sequence[str] = ()
-    dbt_cmd_global_flags: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("dbt_cmd_flags", "dbt_cmd_global_flags"):
-            if isinstance(getattr(self, name), str):
-                raise ConfigError(f"{name} is a string; write a list with one string per argument: {name}=['--threads', '8'].")
-        for name in ("vars", "env"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise ConfigError(f"{name} is a {type(getattr(self, name)).__name__}; write a dict.")
 
 
 class DbtProducerWatcherOperator(BaseOperator):
@@ -83,22 +57,37 @@ class DbtProducerWatcherOperator(BaseOperator):
     ) -> None:
         kwargs = {"task_id": PRODUCER_TASK_ID, "priority_weight": PRODUCER_PRIORITY, "weight_rule": "absolute", **kwargs}
         super().__init__(**kwargs)
-        self.project_config = project_config
-        self.profile_config = profile_config
         self.execution_config = execution_config
         self.ledger = ledger
         self.nodes = tuple(nodes)
-        self.flags = flags or DbtFlags()
-        self.excluded_types = tuple(excluded_types)
+        self.build = DbtBuild(
+            project=project_config, profile=profile_config, flags=flags or DbtFlags(), excluded_types=tuple(excluded_types)
+        )
         self.ledger_group = ledger_group
         self._capture: Capture | None = None
 
     def execute(self, context: Context) -> None:
-        """Run dbt; see the class for what success means."""
+        """Run dbt for what is not done yet; see the class for what success means."""
+        ti = context["ti"]
+        try:
+            result = self._run(
+                context, done=self._done(ti), plan=self.nodes or None, plan_source="airflow", producer_started_at=ti.start_date
+            )
+        except (ConfigError, Fenced) as error:  # the same again would end the same way
+            raise AirflowFailException(str(error)) from error
+        except LedgerWatcherError as error:
+            raise AirflowException(str(error)) from error
+        self._judge(result)
+
+    def recover(self, context: Context, *, only: frozenset[str], after: int) -> None:
+        """Run dbt for some nodes, in the task of one of them; see :class:`~ledger_watcher_airflow.recovery.Recovers`."""
+        self._run(context, only=only, after=after, task_id=context["ti"].task_id)
+
+    def _run(self, context: Context, **what: Any) -> CaptureResult:
         from ledger_watcher.capture.request import CaptureRequest  # noqa: PLC0415 - a DAG file's parse needs none of it
         from ledger_watcher.capture.session import Capture  # noqa: PLC0415
 
-        ti = context["ti"]
+        ti, dag_run = context["ti"], context["dag_run"]
         run = run_key(
             deployment=self.ledger.deployment,
             dag_id=ti.dag_id,
@@ -106,26 +95,32 @@ class DbtProducerWatcherOperator(BaseOperator):
             group=self.ledger_group,
             map_index=-1 if ti.map_index is None else ti.map_index,
         )
+        build = self._rendered(context)
         self.log.info("Ledger: %s/%s", self.ledger.uri.rstrip("/"), run.prefix)
         request = CaptureRequest(
-            command=self.command(),
-            in_process=self.execution_config.runs_in_process(),
-            project_dir=self.project_config.project_dir,
-            env={**self.project_config.env_vars, **self.flags.env},
-            plan=self.nodes or None,
-            plan_source="airflow",
+            command=build.argv(self.executable()),
+            in_process=self.runs_in_process(),
+            project_dir=build.project.project_dir,
+            env=build.env,
             try_number=ti.try_number,
-            clear_number=getattr(context["dag_run"], "clear_number", None),
-            producer_started_at=ti.start_date,
+            clear_number=getattr(dag_run, "clear_number", None),
+            since=getattr(dag_run, "start_date", None),
+            **what,
         )
-        try:
-            self._capture = Capture(self.ledger.store(), run, request)
-            result = self._capture.run()
-        except (ConfigError, Fenced) as error:  # the same again would end the same way
-            raise AirflowFailException(str(error)) from error
-        except LedgerWatcherError as error:
-            raise AirflowException(str(error)) from error
-        self._judge(result)
+        if build.flags.install_deps:
+            self._install_deps(request)
+        self._capture = Capture(self.ledger.store(), run, request)
+        return self._capture.run()
+
+    def _done(self, ti: Any) -> frozenset[str]:  # noqa: ANN401 - Airflow's RuntimeTaskInstance
+        """The nodes whose tasks are ``success`` now: after a clear, they are what is not to be built again."""
+        dag = self.get_dag()
+        if ti.try_number <= 1 or dag is None:
+            return frozenset()
+        states = task_states(ti)
+        nodes = nodes_of_tasks(dag, self.task_id)
+        shown = {unique_id for task_id in nodes if states.get(task_id) == "success" for unique_id in nodes[task_id]}
+        return frozenset(shown.difference(*(nodes[task_id] for task_id in nodes if states.get(task_id) != "success")))
 
     def on_kill(self) -> None:
         """Interrupt dbt, so that it cancels its queries and the ledger gets its end. Airflow waits 5 s before it kills."""
@@ -133,52 +128,54 @@ class DbtProducerWatcherOperator(BaseOperator):
             self._capture.interrupt()
 
     def command(self) -> tuple[str, ...]:
-        """The dbt command line."""
-        flags = self.flags
-        variables = {**self.project_config.dbt_vars, **flags.vars}
-        return (
-            self._executable(),
-            *flags.dbt_cmd_global_flags,
-            "build",
-            "--project-dir",
-            str(self.project_config.project_dir),
-            *self.profile_config.flags,
-            *(("--vars", codec.dumps(variables).decode()) if variables else ()),
-            *(("--full-refresh",) if flags.full_refresh else ()),
-            *(("--fail-fast",) if flags.fail_fast else ()),
-            *(part for kind in self.excluded_types for part in ("--exclude-resource-type", kind)),
-            *flags.dbt_cmd_flags,
-        )
+        """The dbt command line, its templates not rendered yet."""
+        return self.build.argv(self.executable())
 
-    def _executable(self) -> str:
+    def executable(self) -> str:
+        """The dbt to run; asked on the worker.
+
+        :raises LedgerWatcherError: it cannot be had.
+        """
         if self.execution_config.dbt_executable_path is not None:
             return str(self.execution_config.dbt_executable_path)
         beside = Path(sys.executable).with_name("dbt")  # a worker's PATH often lacks its own virtualenv
         return str(beside) if beside.exists() else "dbt"
 
+    def runs_in_process(self) -> bool:
+        """Whether dbt runs in this task's own process; asked on the worker."""
+        return self.execution_config.runs_in_process()
+
+    def _rendered(self, context: Context) -> DbtBuild:
+        """The build with the templates in ``vars`` and ``env`` rendered: late and not as template fields, which Airflow stores and shows."""
+        flags = self.build.flags
+        if not (flags.vars or flags.env):
+            return self.build
+        rendered: Mapping[str, Any] = self.render_template(
+            {"vars": dict(flags.vars), "env": dict(flags.env)}, context, self.get_template_env()
+        )
+        return replace(self.build, flags=replace(flags, **rendered))
+
+    def _install_deps(self, request: CaptureRequest) -> None:
+        from ledger_watcher.deps import install_deps  # noqa: PLC0415
+
+        code = install_deps(request, self.log.info)
+        if code:
+            raise AirflowException(f"`dbt deps` ended with exit code {code}; its output is above. dbt build was not started.")
+
     def _judge(self, result: CaptureResult) -> None:
-        attempt = result.state.attempt
-        nodes = [
-            node for node in result.state.nodes.values() if attempt is not None and node.epoch == attempt.epoch
-        ]  # not an earlier one's
-        failed = [node.finished for node in nodes if node.finished is not None and node.finished.outcome in _BAD]
-        hidden: list[NodeFinished | HookFinished] = [record for record in failed if record.unique_id not in self.nodes]
-        if attempt is not None:
-            hidden += [hook for hook in attempt.hooks.values() if hook.outcome in _BAD]
+        errors = errors_of(result.state, self.nodes)
         if result.ended_by is EndedBy.EXIT and result.exit_code == 0:
             self.log.info("dbt built everything. End of the ledger: %s", result.end_sha256)
             return
-        if result.ended_by is EndedBy.EXIT and result.exit_code == _HANDLED and failed and not hidden:
+        if result.ended_by is EndedBy.EXIT and result.exit_code == HANDLED and errors.shown and not errors.hidden:
             self.log.warning(
-                "dbt ran to its end with %d failed nodes; their own tasks show them. End of the ledger: %s", len(failed), result.end_sha256
+                "dbt ran to its end with %d failed nodes; their own tasks show them. End of the ledger: %s",
+                len(errors.shown),
+                result.end_sha256,
             )
             return
-        if hidden:
-            named = "; ".join(f"{record.unique_id}: {record.message or record.status}" for record in hidden[:5])
-            raise AirflowException(f"{len(hidden)} failed nodes or hooks have no task of their own: {named}")
+        if errors.hidden:
+            raise AirflowException(f"{len(errors.hidden)} failed nodes or hooks have no task of their own: {errors.named}")
         raise AirflowException(
             f"dbt did not run to its end (exit code {result.exit_code}, ended by {result.ended_by.value}): {result.message or 'see the log above'}"
         )
-
-
-_BAD = frozenset({Outcome.FAILED, Outcome.CANCELLED})

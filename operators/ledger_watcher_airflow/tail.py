@@ -11,14 +11,14 @@ import contextvars
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from asgiref.sync import sync_to_async
 
 from ledger_watcher.errors import ConfigError, CorruptLedger, Denied, LedgerWatcherError, UnsupportedLedger
-from ledger_watcher.ledger import ChainReader, Entry, RunKey
-from ledger_watcher.state import RunState
-from ledger_watcher_airflow.decision import TERMINAL, Kind, Verdict, Watcher, decide
+from ledger_watcher.ledger import Entry, RunFollower, RunKey
+from ledger_watcher.state import Attempt, RunState
+from ledger_watcher_airflow.decision import RECOVERING, TERMINAL, Kind, Verdict, Watcher, decide, open_recovery
 from ledger_watcher_airflow.ledger import LedgerRef
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ PRODUCER_INTERVAL = 5.0
 """Seconds between two looks at the producer's state while dbt runs; once its attempt has ended, every poll looks."""
 OUTAGE_BOUND = 3600.0
 """Seconds without an answer of the storage after which tasks whose producer has ended are failed: before, they wait for it."""
+DISPATCH_BOUND = 300.0
+"""Seconds that a task which was sent to a worker has to begin a recovery, before another one is sent. Two of them do no harm."""
 NOTICE_AFTER = 180.0
 """Seconds after which a waiting task says in its log what it waits for, again and again."""
 UNKNOWN = "not known yet"
@@ -44,6 +46,8 @@ class TailKey:
     producer: str
 
 
+_NOTHING = RunState()
+
 ProducerState = Callable[[TailKey], Awaitable[str | None]]
 
 
@@ -52,13 +56,12 @@ class Tail:
 
     def __init__(self, key: TailKey, *, poll: float, producer_state: ProducerState) -> None:
         self.key = key
-        self.state = RunState()
         self.producer: str | None = None
         self.problem: LedgerWatcherError | None = None
         self.polls = 0
         self._poll = poll
         self._producer_state = producer_state
-        self._reader: ChainReader | None = None
+        self._follower: RunFollower | None = None
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._events: set[asyncio.Event] = set()
         self._arrived = asyncio.Event()
@@ -69,6 +72,13 @@ class Tail:
         self._rounds_begun = 0
         self._seen: tuple[int, str | None] = (0, None)
         self._rounds_done = 0
+        self._dead_recovery = 0
+        self._dispatched: tuple[str, int, float] | None = None
+
+    @property
+    def state(self) -> RunState:
+        """The run as far as it was read."""
+        return self._follower.state if self._follower is not None else _NOTHING
 
     def follows(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether it goes on reading in this event loop; one that has ended is of no use to a new watcher."""
@@ -92,7 +102,9 @@ class Tail:
         notice_at = loop.time() + NOTICE_AFTER
         try:
             while True:
-                verdict = self._verdict(watcher, self.producer if self._rounds_done >= first_round else UNKNOWN)
+                verdict = self._verdict(watcher, self._runner() if self._rounds_done >= first_round else UNKNOWN)
+                if verdict.kind is Kind.RECOVER and not self._may_recover(watcher.task_id):
+                    verdict = Verdict(Kind.WAIT, f"{verdict.reason}; a recovery is about to start")
                 if verdict.kind is not Kind.WAIT:
                     return verdict
                 if loop.time() >= notice_at:
@@ -132,7 +144,6 @@ class Tail:
             # To the end of the chain, else a terminal producer would be judged by half of its records; one segment at a time, so that
             # what was read before a failure is not lost.
             while (entries := await sync_to_async(self._read, thread_sensitive=False)()) is not None:
-                self.state.apply(entries)
                 touched |= self._touched(entries)
         except LedgerWatcherError as error:
             self._trouble_with(error)
@@ -154,11 +165,34 @@ class Tail:
         """Ask Airflow for the producer's state, which counts once the chain has been read behind it. False if there is no answer."""
         self._looked = asyncio.get_running_loop().time()
         self._rounds_begun += 1
+        recovery = open_recovery(self.state)
         try:
             self._seen = (self._rounds_begun, await self._producer_state(self.key))
+            if recovery is not None and recovery.epoch != self._dead_recovery and not await self._runs(recovery):
+                self._dead_recovery = recovery.epoch
         except Exception:  # Airflow's own API may be away for a while; what dbt does is shown meanwhile
             log.exception("Could not read the state of the producer %s; trying on", self.key.producer)
             return False
+        return True
+
+    async def _runs(self, recovery: Attempt) -> bool:
+        """Whether the task that runs a recovery does."""
+        task_id = recovery.started.task_id if recovery.started is not None else None
+        return task_id is not None and await self._producer_state(replace(self.key, producer=task_id)) == "running"
+
+    def _runner(self) -> str | None:
+        """The producer's state, or that a recovery stands in for it."""
+        recovery = open_recovery(self.state)
+        return RECOVERING if recovery is not None and recovery.epoch != self._dead_recovery else self.producer
+
+    def _may_recover(self, task_id: str) -> bool:
+        """Let one task at a time go to a worker, until what it does shows in the ledger."""
+        now, epoch = asyncio.get_running_loop().time(), max(tuple(self.state.attempts), default=0)
+        if self._dispatched is not None:
+            other, since_epoch, until = self._dispatched
+            if other != task_id and since_epoch == epoch and now < until:
+                return False
+        self._dispatched = (task_id, epoch, now + DISPATCH_BOUND)
         return True
 
     def _look_is_due(self) -> bool:
@@ -167,9 +201,9 @@ class Tail:
         return asyncio.get_running_loop().time() - self._looked >= PRODUCER_INTERVAL
 
     def _read(self) -> list[Entry] | None:
-        if self._reader is None:
-            self._reader = ChainReader(self.key.ledger.store(), self.key.run)
-        return self._reader.poll()
+        if self._follower is None:
+            self._follower = RunFollower(self.key.ledger.store(), self.key.run)
+        return self._follower.advance()
 
     def _trouble_with(self, error: LedgerWatcherError) -> None:
         if self.problem is None or type(self.problem) is not type(error):

@@ -15,7 +15,10 @@ from ledger_watcher.records import NodeFinished, Outcome
 from ledger_watcher.state import RunState
 from ledger_watcher_airflow.decision import Kind, Watcher, fresh_record
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
-from ledger_watcher_airflow.tail import Tail, TailKey, tail_for
+from ledger_watcher_airflow.tail import TailKey, tail_for
+
+RECOVER = "recover"
+"""Key of the event that asks for dbt to run on a worker; its value is the reason."""
 
 
 class NodeTrigger(BaseTrigger):
@@ -54,50 +57,50 @@ class NodeTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event: success or failure of the task, or (plain) the request to go on on a worker."""
+        """Yield one event: success or failure of the task, or (plain) the request to run dbt for it on a worker."""
         ti = self.task_instance
         if ti is None:
             raise RuntimeError("NodeTrigger works for tasks only")
         try:
-            done = await self._watch(ti)
+            event = await self._watch(ti)
         except Exception:  # raised, it would start a worker for each waiting task, only to fail it
             self.log.exception("ledger-watcher failed here, which is a mistake in it: please report it. Clear this task to watch again.")
-            done = False
-        yield TaskSuccessEvent() if done else TaskFailedEvent()
+            event = TaskFailedEvent()
+        yield event
 
-    async def _watch(self, ti: Any) -> bool:  # noqa: ANN401 - Airflow's RuntimeTaskInstance or its like
+    async def _watch(self, ti: Any) -> TriggerEvent:  # noqa: ANN401 - Airflow's RuntimeTaskInstance or its like
         key = TailKey(
             LedgerRef(uri=self.ledger, conn_id=self.conn_id, deployment=self.deployment),
             run_key(deployment=self.deployment, dag_id=ti.dag_id, run_id=ti.run_id, group=self.group, map_index=ti.map_index),
             self.producer,
         )
         tail = tail_for(key, poll=self.poll, producer_state=producer_state)
-        watcher = Watcher(nodes=tuple(self.nodes), born=born_at(ti.id), try_number=ti.try_number)
+        watcher = Watcher(nodes=tuple(self.nodes), born=born_at(ti.id), try_number=ti.try_number, task_id=ti.task_id)
         self.log.info("Watching %s in the ledger %s, run folder %s", ", ".join(self.nodes), self.ledger, key.run.prefix)
         verdict = await tail.wait(watcher, self.log.info)
-        self._replay(tail, watcher)
-        if verdict.kind is Kind.SUCCEED:
-            return True
-        self.log.error("%s", verdict.reason)
         if verdict.kind is Kind.RECOVER:
-            self.log.error(
-                "dbt has to run again for this task: clear the producer %r together with it (Airflow: Clear task, with the producer selected).",
-                self.producer,
-            )
-        return False
+            self.log.info("%s. A worker runs dbt again, for this task and whatever else waits.", verdict.reason)
+            return TriggerEvent({RECOVER: verdict.reason})
+        replay(tail.state, watcher, self.log)
+        if verdict.kind is Kind.SUCCEED:
+            return TaskSuccessEvent()
+        self.log.error("%s", verdict.reason)
+        return TaskFailedEvent()
 
-    def _replay(self, tail: Tail, watcher: Watcher) -> None:
-        for unique_id in watcher.nodes:
-            record = fresh_record(tail.state, unique_id, watcher.born)
-            if record is None:
-                continue
-            for entry in tail.state.nodes[unique_id].logs:
-                for line in entry.lines:
-                    self.log.info("%s", line)
-                if entry.dropped:
-                    self.log.info("[%d more lines of dbt were not kept]", entry.dropped)
-            report = self.log.warning if record.outcome is Outcome.WARN else self.log.info
-            report("%s", describe(record, tail.state))
+
+def replay(state: RunState, watcher: Watcher, log: Any) -> None:  # noqa: ANN401 - Airflow's loggers are of several kinds
+    """Write dbt's lines about the watcher's nodes into the task's log, and one line each that says what became of them."""
+    for unique_id in watcher.nodes:
+        record = fresh_record(state, unique_id, watcher.born)
+        if record is None:
+            continue
+        for entry in state.nodes[unique_id].logs:
+            for line in entry.lines:
+                log.info("%s", line)
+            if entry.dropped:
+                log.info("[%d more lines of dbt were not kept]", entry.dropped)
+        report = log.warning if record.outcome is Outcome.WARN else log.info
+        report("%s", describe(record, state))
 
 
 def describe(record: NodeFinished, state: RunState) -> str:

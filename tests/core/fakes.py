@@ -29,6 +29,22 @@ def write(name, **content):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, name), "w") as file:
         json.dump({{"metadata": {{"invocation_id": "inv"}}, **content}}, file)
+def option(name):
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else None
+def selected(nodes):
+    # what the command is to build; `dbt ls` says it and ends
+    if "ls" in sys.argv:
+        for node in nodes:
+            text(json.dumps({{"unique_id": node}}))
+        sys.exit(0)
+    if option("--select") != "result:error":
+        return list(nodes)
+    with open(os.path.join(option("--state"), "run_results.json")) as file:
+        wanted = {{result["unique_id"] for result in json.load(file)["results"] if result["status"] == "error"}}
+    return [node for node in nodes if node in wanted]
+def build(unique_id, status="success"):
+    say("NodeStart", "debug", unique_id=unique_id)
+    say("NodeFinished", "debug", unique_id=unique_id, data={{"run_result": {{"status": status, "message": "said " + status, "execution_time": 1.5}}}})
 say("MainReportVersion", data={{"version": "=1.99.0"}})
 exec(os.environ["FAKE_DBT"])
 """

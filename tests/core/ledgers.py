@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from ledger_watcher import codec
 from ledger_watcher.ledger import Kind, LedgerWriter, RunKey
 from ledger_watcher.ledger.chain import ChainWriter
+from ledger_watcher.ledger.layout import CKPT
 from ledger_watcher.records import (
     AttemptFinished,
     AttemptStarted,
@@ -99,7 +101,8 @@ def more(chain: ChainWriter, *records: Record, kind: Kind = Kind.DATA) -> None:
 
 
 def segment(root: Path, run: RunKey, seq: int) -> Path:
-    """The file of a segment, to damage it."""
+    """The file of a segment, to damage it. The run's checkpoints go: readers would begin there and never see it."""
+    shutil.rmtree(root / run.prefix / CKPT, ignore_errors=True)
     return root / run.segment(seq)
 
 

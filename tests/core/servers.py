@@ -33,9 +33,14 @@ class MotoServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
+    def port(self) -> int:
+        """Of 127.0.0.1."""
+        return int(self._server.server_port)
+
+    @property
     def url(self) -> str:
         """The endpoint."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://127.0.0.1:{self.port}"
 
     def bucket(self) -> str:
         """A new bucket."""

@@ -46,6 +46,11 @@ class MemoryStore:
             base = f"{prefix}/" if prefix else ""
             return sorted({key[len(base) :].split("/")[0] for key in self.objects if key.startswith(base)})
 
+    def delete(self, key: str) -> None:
+        with self._changed:
+            self.calls.append(("delete", key))
+            self.objects.pop(key, None)
+
     def count(self, operation: str) -> int:
         """How many requests of that operation came in."""
         return sum(1 for name, _ in self.calls if name == operation)
@@ -81,7 +86,7 @@ class FaultyStore(MemoryStore):
 
     def __init__(self, *, chance: Callable[[str], Fault] | None = None) -> None:
         super().__init__()
-        self._script: dict[str, deque[Fault]] = {"create": deque(), "get": deque()}
+        self._script: dict[str, deque[Fault]] = {"create": deque(), "get": deque(), "list": deque()}
         self._chance = chance or (lambda _operation: Fault.NONE)
         self._late: list[tuple[str, bytes]] = []
 
@@ -122,6 +127,10 @@ class FaultyStore(MemoryStore):
     def get(self, key: str) -> bytes:
         self._refuse(self._next("get"), "get", key)
         return super().get(key)
+
+    def list(self, prefix: str) -> list[str]:
+        self._refuse(self._next("list"), "list", prefix)
+        return super().list(prefix)
 
     def _next(self, operation: str) -> Fault:
         script = self._script[operation]
@@ -196,6 +205,10 @@ class InterleavedStore(FaultyStore):
     def get(self, key: str) -> bytes:
         self._turn()
         return super().get(key)
+
+    def list(self, prefix: str) -> list[str]:
+        self._turn()
+        return super().list(prefix)
 
     def _turn(self) -> None:
         self._turns.step()

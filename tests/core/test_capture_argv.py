@@ -128,3 +128,73 @@ def test_no_variable_hides_events() -> None:
         "DBT_LOG_FORMAT_FILE": "text",
     }
     assert without_output_variables({"DBT_LOG_FORMAT_FILE": "json"})["DBT_LOG_FORMAT_FILE"] == "json"
+
+
+STATE = ("--select", "result:error", "--indirect-selection", "empty", "--state", "S")
+
+
+@pytest.mark.parametrize(
+    ("command", "before", "after"),
+    [
+        ("dbt build", "dbt build", ""),
+        ("dbt build --select a b+ --threads 4", "dbt build", "--threads 4"),
+        ("dbt build -s a b -f", "dbt build", "-f"),
+        ("dbt build -sa --select=a b --exclude c d", "dbt build", ""),
+        ("dbt build -m a --models b --model c --threads 4", "dbt build", "--threads 4"),
+        ("dbt build --selector nightly --indirect-selection=cautious", "dbt build", ""),
+        ("dbt --no-partial-parse build --fail-fast --exclude a", "dbt --no-partial-parse build", "--fail-fast"),
+        (
+            "dbt build --resource-type model test --exclude-resource-type seed",
+            "dbt build",
+            "--resource-type model test --exclude-resource-type seed",
+        ),
+        ("dbt build --state prod", "dbt build", "--defer-state prod"),
+        ("dbt --state=prod build --defer --favor-state", "dbt build", "--defer-state prod --defer --favor-state"),
+        ("dbt build --state prod --defer-state other", "dbt build", "--defer-state other"),
+        ("uv run -s dbt run -s a", "uv run -s dbt run", ""),
+        ("dbt build --vars --select --target -s", "dbt build", "--vars --select --target -s"),
+        ("dbt build -x -- --select a", "dbt build", "-x -- --select a"),
+    ],
+)
+def test_a_narrowed_command(command: str, before: str, after: str) -> None:
+    """All flags stay; the user's selection goes, and their state is deferred to."""
+    parsed = DbtCommand.parse(tuple(command.split()))
+    narrowed = parsed.narrowed("S", {})
+    assert narrowed.argv == (*before.split(), *STATE, *after.split())
+    assert (narrowed.program, narrowed.subcommand) == (parsed.program, parsed.subcommand)
+    assert DbtCommand.parse(narrowed.argv) == narrowed
+
+
+@pytest.mark.parametrize(
+    ("env", "after"),
+    [
+        ({"DBT_STATE": "prod"}, ("--defer-state", "prod")),
+        ({"DBT_ENGINE_STATE": "prod", "DBT_STATE": "x"}, ("--defer-state", "prod")),
+        ({"DBT_STATE": "prod", "DBT_DEFER_STATE": "other"}, ()),
+    ],
+)
+def test_the_state_of_a_variable_is_deferred_to(env: dict[str, str], after: tuple[str, ...]) -> None:
+    assert DbtCommand.parse(("dbt", "build")).narrowed("S", env).argv == ("dbt", "build", *STATE, *after)
+
+
+def test_a_selection_that_cannot_be_taken_out_is_refused() -> None:
+    with pytest.raises(ConfigError, match="write '-xs' as separate options"):
+        DbtCommand.parse(("dbt", "build", "-xs", "a")).narrowed("S", {})
+
+
+@pytest.mark.parametrize(
+    ("command", "front", "options"),
+    [
+        ("dbt build", "dbt", ""),
+        ("dbt -d --log-format json build --select a b --full-refresh --threads 4 -t prod", "dbt", "--select a b -t prod"),
+        ("uv run dbt test --selector s --vars {} --state=p --defer", "uv run dbt", "--selector s --vars {} --state=p --defer"),
+        (
+            "dbt --profiles-dir p build --fail-fast --indirect-selection buildable -sa",
+            "dbt",
+            "--profiles-dir p --indirect-selection buildable -sa",
+        ),
+    ],
+)
+def test_the_command_that_lists_what_another_selects(command: str, front: str, options: str) -> None:
+    listing = "--quiet --log-format text ls --output json --output-keys unique_id"
+    assert DbtCommand.parse(tuple(command.split())).listing() == (*front.split(), *listing.split(), *options.split())

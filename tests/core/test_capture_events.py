@@ -18,6 +18,7 @@ from ledger_watcher.ledger import Entry
 from ledger_watcher.records import (
     AttemptStarted,
     DbtStarted,
+    HookFinished,
     Log,
     NodeFinished,
     NodeProgress,
@@ -252,6 +253,22 @@ def test_on_run_start_fails() -> None:
     assert parsed.parser.error == "'Exposure' object has no attribute 'schema'"
 
 
+def test_on_run_start_fails_in_1_8() -> None:
+    """It runs the nodes all the same, and says the failure in an event that names no hook, its text in another one at the end."""
+    parsed = parse("on-run-start-fails-1.8")
+    records = [record for record in parsed.records if isinstance(record, HookFinished)]
+    assert [(record.unique_id[-1], record.outcome, record.status) for record in records] == [
+        ("0", Outcome.SUCCESS, "success"),
+        ("1", Outcome.FAILED, "error"),
+        ("1", Outcome.FAILED, "error"),
+    ]
+    assert records[1].message is None
+    assert (records[2].message or "").startswith('on-run-start failed, error:\n column "no_such_column_in_a_hook" does not exist')
+    assert parsed.records.index(records[1]) < parsed.records.index(next(r for r in parsed.records if isinstance(r, NodeStarted)))
+    assert {record.outcome for record in parsed.finished.values()} == {Outcome.SUCCESS, Outcome.WARN}
+    assert parsed.parser.problems == []
+
+
 def test_parse_error() -> None:
     parsed = parse("parse-error-1.11")
     assert parsed.finished == {}
@@ -293,6 +310,29 @@ def test_source_freshness() -> None:
 def finished_event(**result: object) -> dict[str, Any]:
     node = {"unique_id": "model.a.b", "resource_type": "model", "node_started_at": "2026-01-01T00:00:00"}
     return {"info": {"name": "NodeFinished", "ts": "2026-01-01T00:00:01Z"}, "data": {"node_info": node, "run_result": result}}
+
+
+@pytest.mark.parametrize(("status", "outcome", "ok"), [("reused", Outcome.REUSED, True), ("cancelled", Outcome.CANCELLED, False)])
+def test_words_that_no_recorded_run_has(status: str, outcome: Outcome, ok: bool) -> None:
+    """An event of Fusion's with the words that its state-aware builds (and dbt 1.12's) have; the message comes from run_results.json."""
+    event = next(
+        e for e in events("build-fusion") if e["info"]["name"] == "NodeFinished" and e["data"]["run_result"]["status"] == "success"
+    )
+    event["data"]["run_result"]["status"] = event["data"]["node_info"]["node_status"] = status
+    parser = EventParser()
+    records = parser.feed(event)
+    record = records[-1]
+    assert isinstance(record, NodeFinished)
+    assert (record.outcome, record.status, record.outcome.ok, record.message) == (outcome, status, ok, None)
+    assert parser.problems == []
+    (filled,) = reconcile(
+        state_of(Parsed(parser, records)), {"results": [{"unique_id": record.unique_id, "status": status, "message": "No changes"}]}
+    )
+    assert isinstance(filled, NodeFinished)
+    assert (filled.outcome, filled.message, filled.skip_cause) == (outcome, "No changes", ())
+    (alone,) = reconcile(state_of(Parsed(parser, [])), {"results": [{"unique_id": record.unique_id, "status": status}]})
+    assert isinstance(alone, NodeFinished)
+    assert alone.outcome is outcome
 
 
 def test_an_unknown_status_counts_as_failed_and_is_reported() -> None:

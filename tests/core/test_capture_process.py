@@ -246,3 +246,30 @@ def test_records_behind_a_stalled_console_are_not_given_up(dbt: FakeDbt, monkeyp
     run()
     assert run.events[-1]["info"]["name"] == "NodeFinished"
     assert run.process.problems == []
+
+
+def test_a_timeout_that_strikes_while_dbt_starts_leaves_none_behind(dbt: FakeDbt, monkeypatch: pytest.MonkeyPatch) -> None:
+    class TaskTimeout(BaseException):
+        """As Airflow's."""
+
+    def strike(*_: object) -> None:
+        raise TaskTimeout
+
+    run = Run(dbt, WAIT)
+    start = run.process._start
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_and_be_struck(*args: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*args))
+        signal.raise_signal(signal.SIGUSR1)
+        return started[0]
+
+    monkeypatch.setattr(run.process, "_start", start_and_be_struck)
+    before = signal.signal(signal.SIGUSR1, strike)
+    try:
+        run()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert isinstance(run.process.raised, TaskTimeout)
+    assert started[0].returncode == -signal.SIGINT
+    assert signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

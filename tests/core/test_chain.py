@@ -77,10 +77,38 @@ def test_a_push_on_a_good_day_is_one_request(store: FaultyStore) -> None:
     assert store.calls == [("create", RUN.segment(1))]
 
 
-def test_a_claim_on_a_good_day_is_three_requests(store: FaultyStore) -> None:
-    """Look, claim, and the probe: the storage has to refuse a second create."""
+def test_a_first_claim_on_a_good_day_is_five_requests(store: FaultyStore) -> None:
+    """Is there a checkpoint, a segment, a beginning that expired; then the claim, and the probe: the storage has to refuse a second create."""
     claimed(store)
-    assert store.calls == [(operation, RUN.segment(0)) for operation in ("get", "create", "create")]
+    assert store.calls == [
+        ("list", f"{RUN.prefix}/ckpt"),
+        ("get", RUN.segment(0)),
+        ("list", f"{RUN.prefix}/seg"),
+        ("create", RUN.segment(0)),
+        ("create", RUN.segment(0)),
+    ]
+
+
+def test_a_later_claim_reads_from_the_newest_checkpoint_and_leaves_one_behind(store: FaultyStore) -> None:
+    """Whatever the length of the chain: the checkpoint, what came after it, the checkpoint of all of that, the fence, the probe."""
+    first = claimed(store)
+    for text in "abc":
+        first.stage(Kind.DATA, lines(text))
+        first.push()
+    first.checkpoint()
+    first.stage(Kind.END, [codec.encode(finished())])
+    first.push()
+    store.calls.clear()
+    claimed(store)
+    assert store.calls == [
+        ("list", f"{RUN.prefix}/ckpt"),
+        ("get", RUN.checkpoint(3)),
+        ("get", RUN.segment(4)),
+        ("get", RUN.segment(5)),
+        ("create", RUN.checkpoint(4)),
+        ("create", RUN.segment(5)),
+        ("create", RUN.segment(5)),
+    ]
 
 
 def test_misuse_is_refused(store: FaultyStore) -> None:
@@ -447,7 +475,7 @@ class Simulation:
 
     def _fault(self, operation: str) -> Fault:
         fault = self.random.choice(FAULTS) if self.random.random() < self.rate else Fault.NONE
-        return Fault.TRANSIENT if operation == "get" and fault in FAULTS[:3] else fault
+        return Fault.TRANSIENT if operation != "create" and fault in FAULTS[:3] else fault
 
     def _actor(self, name: str) -> None:
         for attempt in range(self.random.choice([1, 2])):
@@ -456,7 +484,7 @@ class Simulation:
 
     def _attempt(self, name: str) -> None:
         writer = self._claim()
-        for number in range(self.random.randrange(5)):
+        for number in range(self.random.randrange(4, 10)):
             batch = [f"{name}-{number}.{part}" for part in range(self.random.randrange(1, 3))]
             writer.stage(Kind.DATA, lines(*batch))
             if not self._push(writer, batch):

@@ -7,6 +7,7 @@ from contextlib import suppress
 from itertools import pairwise
 
 import pytest
+from azure.storage.blob import StorageErrorCode
 from botocore.exceptions import ClientError, NoCredentialsError
 
 from ledger_watcher import codec
@@ -26,7 +27,7 @@ def store(stub: StubServer) -> Store:
 
 
 ANSWERS = [
-    ((412, "PreconditionFailed"), Exists, Exists),
+    ((412, "PreconditionFailed"), Exists, Transient),
     ((409, "ConditionalRequestConflict"), Ambiguous, Transient),
     ((409, "OperationAborted"), Ambiguous, Transient),
     ((500, "InternalError"), Ambiguous, Transient),
@@ -70,7 +71,7 @@ def test_what_the_answer_to_a_create_means(
     assert stub.requests == [("PUT", "/bucket/base/key")]
 
 
-@pytest.mark.parametrize(("answer", "error"), [(answer, get) for answer, _, get in ANSWERS if get is not Exists], ids=str)
+@pytest.mark.parametrize(("answer", "error"), [(answer, get) for answer, _, get in ANSWERS], ids=str)
 def test_what_the_answer_to_a_get_means(
     store: Store, stub: StubServer, answer: tuple[int, str | None] | str, error: type[Exception]
 ) -> None:
@@ -188,7 +189,7 @@ def boto(status: int, code: str) -> ClientError:
 @pytest.mark.parametrize(
     ("make", "create", "get"),
     [
-        (lambda: FileExistsError("x"), Exists, Exists),
+        (lambda: FileExistsError("x"), Exists, Transient),
         (lambda: FileNotFoundError("x"), ConfigError, Missing),
         (lambda: PermissionError("x"), Denied, Denied),
         (lambda: TimeoutError("x"), Ambiguous, Transient),
@@ -198,19 +199,19 @@ def boto(status: int, code: str) -> ClientError:
         (lambda: ConnectionResetError("x"), Ambiguous, Transient),
         (lambda: NotImplementedError("x"), ConfigError, ConfigError),
         (NoCredentialsError, Denied, Denied),
-        (lambda: boto(412, "PreconditionFailed"), Exists, Exists),
-        (lambda: caused(OSError(22, "Ceph"), boto(412, "PreconditionFailed")), Exists, Exists),
+        (lambda: boto(412, "PreconditionFailed"), Exists, Transient),
+        (lambda: caused(OSError(22, "Ceph"), boto(412, "PreconditionFailed")), Exists, Transient),
         (lambda: caused(OSError(5, "x"), boto(409, "ConditionalRequestConflict")), Ambiguous, Transient),
         (lambda: caused(PermissionError("x"), boto(403, "AccessDenied")), Denied, Denied),
         (lambda: caused(FileNotFoundError("x"), boto(404, "NoSuchBucket")), ConfigError, ConfigError),
         (lambda: with_attributes(Exception, "HttpError", code=409), Ambiguous, Transient),
-        (lambda: with_attributes(Exception, "HttpError", code=412), Exists, Exists),
+        (lambda: with_attributes(Exception, "HttpError", code=412), Exists, Transient),
         (lambda: with_attributes(Exception, "HttpError", code="403"), Denied, Denied),
         (lambda: with_attributes(Exception, "HttpError", code=None), Ambiguous, Transient),
-        (lambda: caused(FileExistsError("x"), with_attributes(Exception, "HttpError", code=412)), Exists, Exists),
+        (lambda: caused(FileExistsError("x"), with_attributes(Exception, "HttpError", code=412)), Exists, Transient),
         (lambda: with_attributes(Exception, "RefreshError"), Denied, Denied),
         (lambda: with_attributes(Exception, "DefaultCredentialsError"), Denied, Denied),
-        (lambda: with_attributes(Exception, "ResourceExistsError", status_code=409, error_code="BlobAlreadyExists"), Ambiguous, Transient),
+        (lambda: with_attributes(Exception, "ResourceExistsError", status_code=409, error_code="BlobAlreadyExists"), Exists, Transient),
         (lambda: with_attributes(Exception, "ResourceNotFoundError", status_code=404, error_code="BlobNotFound"), ConfigError, Missing),
         (
             lambda: with_attributes(Exception, "ResourceNotFoundError", status_code=404, error_code="ContainerNotFound"),
@@ -218,7 +219,18 @@ def boto(status: int, code: str) -> ClientError:
             ConfigError,
         ),
         (lambda: with_attributes(Exception, "HttpResponseError", status_code=403, error_code="AuthorizationFailure"), Denied, Denied),
+        (lambda: with_attributes(Exception, "X", status_code=409, error_code=StorageErrorCode.BLOB_ALREADY_EXISTS), Exists, Transient),
+        (
+            lambda: with_attributes(Exception, "X", status_code=404, error_code=StorageErrorCode.CONTAINER_NOT_FOUND),
+            ConfigError,
+            ConfigError,
+        ),
+        (lambda: with_attributes(Exception, "X", status_code=403, error_code="UnauthorizedBlobOverwrite"), Exists, Denied),
+        (lambda: with_attributes(Exception, "X", status_code=409, error_code="ContainerBeingDeleted"), Ambiguous, Transient),
+        (lambda: with_attributes(Exception, "CredentialUnavailableError"), Denied, Denied),
+        (lambda: OSError("Forbidden: https://host/object\nwhy"), Denied, Denied),
         (lambda: with_attributes(OSError, "ClientConnectorDNSError"), Transient, Transient),
+        (lambda: with_attributes(OSError, "ConnectionTimeoutError"), Transient, Transient),
     ],
 )
 def test_what_the_exception_of_a_library_means(make: Callable[[], Exception], create: type[Exception], get: type[Exception]) -> None:
@@ -254,6 +266,6 @@ def test_an_extra_that_a_message_names_exists() -> None:
     """What a person is told to install can be installed."""
     from importlib.metadata import metadata
 
-    from ledger_watcher.storage import _remote
+    from ledger_watcher.storage._uri import EXTRAS
 
-    assert set(_remote._EXTRAS.values()) <= set(metadata("ledger-watcher").get_all("Provides-Extra") or ())
+    assert set(EXTRAS.values()) <= set(metadata("ledger-watcher").get_all("Provides-Extra") or ())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +16,10 @@ from click.testing import CliRunner, Result
 
 from ledger_watcher.cli import main
 from ledger_watcher.ledger import ChainReader, RunKey, list_runs
-from ledger_watcher.records import AttemptStarted
+from ledger_watcher.records import AttemptStarted, NodeStarted
+from ledger_watcher.state import RunState
 from ledger_watcher.storage import LocalStore
-from tests.core.fakes import FakeDbt
+from tests.core.fakes import PATIENCE, FakeDbt
 
 run_module = importlib.import_module("ledger_watcher.cli.run")  # the name is that of the command in its package
 
@@ -103,6 +107,9 @@ def test_dbts_own_options_are_dbts(dbt: FakeDbt, tmp_path: Path) -> None:
         (("--ledger", "{tmp}/l", "--", "no-such-dbt", "build"), "'no-such-dbt' was not found; install dbt"),
         (("--ledger", "{tmp}/l", "--", "{dbt}", "biuld"), "'biuld' is not a dbt command"),
         (("--ledger", "{tmp}/l"), "There is no command to run"),
+        (("--ledger", "{tmp}/l", "--resume", "--", "{dbt}", "build"), "--resume needs --run-id"),
+        (("--ledger", "{tmp}/l", "--resume", "--run-id", "r", "--", "{dbt}", "build"), "There is nothing to resume"),
+        (("--ledger", "{tmp}/l", "--plan", "{tmp}/none", "--", "{dbt}", "build"), "could not be read"),
         (("--ledger", "{tmp}/dbt", "--", "{dbt}", "build"), "lies below a file"),
         (("--ledger", "{tmp}/l", "--project-dir", "{tmp}", "--", "{dbt}", "build"), "There is no dbt_project.yml in "),
     ],
@@ -122,6 +129,58 @@ def test_errors_are_one_line_and_exit_code_3(dbt: FakeDbt, tmp_path: Path, args:
 @pytest.mark.parametrize("args", [(), ("--ledger", "x", "--map-index", "one"), ("--ledger", "x", "--producer-started-at", "now")])
 def test_usage_errors_are_clicks(dbt: FakeDbt, args: tuple[str, ...]) -> None:
     assert invoke(dbt, *args, "--", "dbt", "build").exit_code == 2
+
+
+def test_a_second_run_of_the_same_id_goes_on(dbt: FakeDbt, tmp_path: Path) -> None:
+    plan = tmp_path / "plan"
+    plan.write_text('["model.shop.a", "model.shop.b"]')
+    code = "for node in selected(['model.shop.a', 'model.shop.b']): build(node, os.environ['STATUS'] if node[-1] == 'b' else 'success')"
+    options = ("--run-id", "r", "--plan", str(plan))
+    run_here(dbt, tmp_path, *options, code=code, env={"STATUS": "error"})
+    second = run_here(dbt, tmp_path, *options, "--resume", code=code, env={"STATUS": "success"})
+    note = "1 nodes are done and taken over from the attempts before, 1 are left to build."
+    assert note in second.stderr.splitlines()
+    third = run_here(dbt, tmp_path, *options, code=code)
+    assert third.exit_code == 0
+    assert third.stdout == ""
+    assert "Nothing is left to build, so dbt was not started: all nodes of the run are done." in third.stderr.splitlines()
+    fourth = run_here(dbt, tmp_path, *options, "--fresh", code=code, env={"STATUS": "success"})
+    assert note not in fourth.stderr
+    records = [entry.record for entry in ChainReader(LocalStore(str(tmp_path / "ledger")), RunKey("shop", "r")).read()]
+    started = [record.unique_id for record in records if isinstance(record, NodeStarted)]
+    assert started == [f"model.shop.{name}" for name in "abbab"]
+
+
+def test_two_producers_of_one_run(dbt: FakeDbt, tmp_path: Path) -> None:
+    """The second takes the run over; the first interrupts its dbt, says who did it, and is not taken for a success."""
+    command = [sys.executable, "-c", "from ledger_watcher.cli import main; main()", "run", "--ledger", str(tmp_path / "ledger")]
+    command += ["--project-dir", str(dbt.project), "--run-id", "r", "--", str(dbt.path), "build"]
+    code = """
+build("model.shop.a")
+if not os.path.exists("second"):
+    def interrupted(*_):
+        open("interrupted", "w").close()
+        sys.exit(2)
+    signal.signal(signal.SIGINT, interrupted)
+    text("ready")
+    threading.Event().wait()
+"""
+    env = {**os.environ, **dbt.env(code)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert any("ready" in line for line in first.stdout)
+        (dbt.project / "second").touch()
+        second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        _, stderr = first.communicate(timeout=PATIENCE)
+    assert second.returncode == 0, second.stderr
+    assert first.returncode == 3
+    *_, last = stderr.splitlines()
+    assert re.match(r"Error: This writer was fenced: .* was written by attempt 2 \(host .*, pid \d+, started ", last), stderr
+    assert (dbt.project / "interrupted").exists()
+    state = RunState()
+    state.apply(ChainReader(LocalStore(str(tmp_path / "ledger")), RunKey("shop", "r")).read())
+    assert state.ended
+    assert [attempt.finished is not None for attempt in state.attempts.values()] == [False, True]
 
 
 def test_problems_are_said(dbt: FakeDbt, tmp_path: Path) -> None:

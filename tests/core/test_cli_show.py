@@ -306,12 +306,25 @@ def test_what_stands_before_a_damaged_segment_is_shown(root: Path) -> None:
     assert "truncated or altered" in shown(root)["problem"]
 
 
-@pytest.mark.parametrize("seq", [0, 1])
-def test_a_segment_that_is_gone_is_not_taken_for_the_end(root: Path, seq: int) -> None:
-    segment(root, RUN, seq).unlink()
+def test_a_segment_that_is_gone_is_not_taken_for_the_end(root: Path) -> None:
+    segment(root, RUN, 1).unlink()
     result = run(f"{root}/{RUN.prefix}")
     assert result.exit_code == 3
-    assert f"000000000{seq}.jsonl is corrupt: it is gone although later segments are there" in result.stderr
+    assert "0000000001.jsonl is corrupt: it is gone although later segments are there" in result.stderr
+
+
+def test_a_beginning_that_expired_is_said_and_the_rest_is_shown(root: Path) -> None:
+    segment(root, RUN, 0).unlink()
+    result = run(f"{root}/{RUN.prefix}")
+    assert result.exit_code == 0
+    assert "The first 1 segments of" in result.stderr
+    assert "expired by a lifecycle rule" in result.stderr
+    assert "success" in result.stdout
+
+
+def test_a_damaged_segment_behind_a_sound_checkpoint_is_for_verify(root: Path) -> None:
+    truncate(root / RUN.segment(1))
+    assert run(f"{root}/{RUN.prefix}").exit_code == 0
 
 
 def test_newest_is_said_to_be_a_guess_when_a_run_cannot_be_read(root: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_sound_run(root: Path) -> None:
     result = run(root)
     assert (result.exit_code, result.stderr) == (0, "")
     last = f"last segment 2 {end_hash(root)}"
-    assert result.stdout == f"ok  shop / run-1: 3 segments, 6 records, 1 epoch, 1 artifact, ended, {last}\n"
+    assert result.stdout == f"ok  shop / run-1: 3 segments, 6 records, 1 epoch, 1 artifact, 1 checkpoint, ended, {last}\n"
 
 
 def test_the_last_hash_is_what_the_producer_printed(tmp_path: Path) -> None:
@@ -119,7 +119,9 @@ def test_an_anchor(root: Path) -> None:
     result = run(root, "--anchor", anchor)
     assert result.exit_code == 0
     assert "  anchored: segment 2 is the end of epoch 1, nothing up to it was altered\n" in result.stdout
-    segment(root, RUN, 2).unlink()
+    (root / RUN.segment(2)).unlink()
+    assert "it covers segments that are not there" in run(root).stdout
+    (root / RUN.checkpoint(2, end=True)).unlink()
     assert run(root).exit_code == 0, "without its anchor a shortened chain is a sound one"
     result = run(root, "--anchor", anchor)
     assert result.exit_code == 1

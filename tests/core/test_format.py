@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import hmac
 import json
 import re
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -34,6 +36,7 @@ RUN = RunKey("shop", "manual__2026-07-31T10:00:00+00:00", group="dbt")
 
 UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 HEADER_TYPES = {"run": str, "seq": int, "epoch": int, "writer": str, "prev": str, "n": int, "ts": str, "type": str}
+CHECKPOINT_TYPES = {"run": str, "n": int, "head": dict}
 
 
 class RefusedError(Exception):
@@ -68,8 +71,8 @@ def run_prefix(deployment: str, dag: str, run: str, group: str, mapped: int) -> 
     return "/".join(["v1", *(part for name, value in values.items() for part in path_parts(name, value))])
 
 
-def read_segment(data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Header and records of one object."""
+def read_object(data: bytes, kind: str, types_of: dict[str, type]) -> tuple[dict[str, Any], list[Any]]:
+    """Header and lines of one object."""
     if data[:11] != b'{"sha256":"' or data[75:77] != b'",':
         try:
             first = json.loads(data.split(b"\n")[0])
@@ -85,19 +88,108 @@ def read_segment(data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         header, *records = [json.loads(line) for line in (first_line, *lines)]
     except ValueError as error:
         raise RefusedError("no JSON") from error
-    refuse_unless(isinstance(header, dict) and header.get("kind") == "segment", "no header")
+    refuse_unless(isinstance(header, dict) and header.get("kind") == kind, "no header")
     if header.get("v") != 1:
         raise NewerError(header.get("v"))
-    refuse_unless(all(type(header.get(name)) is kind for name, kind in HEADER_TYPES.items()), "a header field")
+    refuse_header(header, types_of)
     refuse_unless(len(records) == header["n"], "n")
-    for record in records:
-        refuse_unless(isinstance(record, dict) and isinstance(record.get("kind"), str) and isinstance(record.get("ts"), str), "a record")
     return header, records
 
 
-def follow(get: Callable[[str], bytes | None], prefix: str) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Every segment up to the first one that is missing."""
-    seq, last = 0, None
+def refuse_header(header: dict[str, Any], types_of: dict[str, type]) -> None:
+    """Header fields."""
+    refuse_unless(all(type(header.get(name)) is kind for name, kind in types_of.items()), "a header field")
+    refuse_unless(header.get("ckpt_seq") is None or type(header.get("ckpt_sha256")) is str, "a checkpoint without its hash")
+    refuse_unless(header.get("type", "end") in ("fence", "data", "end"), "type")
+
+
+def refuse_record(record: object) -> None:
+    """A line of a segment, or what stands in one of a checkpoint."""
+    refuse_unless(isinstance(record, dict) and isinstance(record.get("kind"), str) and isinstance(record.get("ts"), str), "a record")
+
+
+def read_segment(data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Header and records of a segment."""
+    header, records = read_object(data, "segment", HEADER_TYPES)
+    for record in records:
+        refuse_record(record)
+    return header, records
+
+
+def read_checkpoint(data: bytes, prefix: str, seq: int, *, end: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Header and entries of a checkpoint."""
+    header, entries = read_object(data, "checkpoint", CHECKPOINT_TYPES)
+    head = header["head"]
+    refuse_header(head, {**HEADER_TYPES, "sha256": str})
+    refuse_unless(header["run"] == head["run"] == prefix, "run")
+    refuse_unless(head["seq"] == seq, "seq")
+    refuse_unless(not end or head["type"] == "end", "an end")
+    before = (0, 0)
+    for entry in entries:
+        refuse_unless(isinstance(entry, dict) and type(entry.get("seq")) is type(entry.get("epoch")) is int, "an entry")
+        refuse_record(entry.get("record"))
+        refuse_unless(before <= (entry["seq"], entry["epoch"]), "order")
+        before = (entry["seq"], entry["epoch"])
+    refuse_unless(before[0] <= head["seq"] and all(entry["epoch"] <= head["epoch"] for entry in entries), "beyond head")
+    return header, entries
+
+
+def read_late(get: Callable[[str], bytes | None], names: list[str], prefix: str) -> tuple[list[dict[str, Any]], bool, int]:
+    """Entries of the newest checkpoint and of what follows it; whether a listing of ``ckpt/`` alone says that nothing does; requests."""
+    found = [(int(match[1]), not match[2], name) for name in names if (match := re.fullmatch(r"([0-9]{10})(\.end)?\.jsonl", name))]
+    if not found:
+        read = list(follow(get, prefix))
+        return [place(header, record) for header, records in read for record in records], False, len(read) + 1
+    seq, not_end, name = max(found)
+    data = get(f"{prefix}/ckpt/{name}")
+    refuse_unless(data is not None, "listed and gone")
+    header, entries = read_checkpoint(data or b"", prefix, seq, end=not not_end)
+    if not not_end:
+        return entries, True, 2
+    more = list(follow(get, prefix, header["head"]))
+    return [*entries, *(place(header, record) for header, records in more for record in records)], False, 3 + len(more)
+
+
+def place(header: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """A record and where it stands."""
+    return {"seq": header["seq"], "epoch": header["epoch"], "record": record}
+
+
+def what_counts(entries: list[dict[str, Any]]) -> dict[tuple[Any, ...], Any]:
+    """Folding: what is said of attempts and nodes."""
+    said: dict[tuple[Any, ...], Any] = {}
+    newest: dict[str, int] = {}
+    for entry in entries:
+        epoch, record = entry["epoch"], entry["record"]
+        kind, node = record["kind"], record.get("unique_id", "")
+        said[epoch, "last seen"] = record["ts"]
+        if kind in ("node_started", "node_finished", "node_progress", "log"):
+            if newest.setdefault(node, epoch) < epoch:
+                newest[node] = epoch
+                said = {key: value for key, value in said.items() if key[0] != node}
+            if newest[node] > epoch:
+                continue
+            old = said.get((node, epoch, kind))
+            if kind == "node_finished":
+                ok = table("Outcomes")[record["outcome"]]["ok"] == "yes"
+                was_ok = old is not None and table("Outcomes")[old["outcome"]]["ok"] == "yes"
+                said[node, epoch, kind] = old if was_ok and not ok else record
+            elif kind == "node_started":
+                said[node, epoch, kind] = old or record
+            else:
+                said[node, epoch, kind] = [*(old or []), record]
+        elif kind in ("hook_finished", "artifact"):
+            said[epoch, kind, record.get("unique_id") or record.get("name")] = record
+        elif kind != "heartbeat":
+            said[epoch, kind] = record
+    return said
+
+
+def follow(
+    get: Callable[[str], bytes | None], prefix: str, last: dict[str, Any] | None = None
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Every segment after ``last`` up to the first one that is missing."""
+    seq = last["seq"] + 1 if last else 0
     while (data := get(f"{prefix}/seg/{seq:010d}.jsonl")) is not None:
         header, records = read_segment(data)
         refuse_unless(header["run"] == prefix, "run")
@@ -176,8 +268,10 @@ def page_type(schema: dict[str, Any]) -> str:
     """The page's word for a property's schema."""
     if "anyOf" in schema:
         return " or ".join(page_type(member) for member in schema["anyOf"])
+    if "oneOf" in schema:
+        return "object"
     if "$ref" in schema:
-        return {"Outcome": "outcome", "EndedBy": "ended_by", "Kind": "string"}[schema["$ref"].rsplit("/", 1)[-1]]
+        return {"Outcome": "outcome", "EndedBy": "ended_by", "Kind": "string", "Header": "object"}[schema["$ref"].rsplit("/", 1)[-1]]
     if "const" in schema:
         return {str: "string", int: "integer"}[type(schema["const"])]
     if schema["type"] == "array":
@@ -228,6 +322,11 @@ def root(tmp_path: Path) -> Path:
 def getter(root: Path) -> Callable[[str], bytes | None]:
     """One get per call, ``None`` for missing."""
     return lambda key: (root / key).read_bytes() if (root / key).exists() else None
+
+
+def checkpoints(root: Path) -> list[Path]:
+    """The checkpoints of the run, in the order of their names."""
+    return sorted((root / RUN.prefix / "ckpt").glob("*.jsonl"))
 
 
 def segments(root: Path) -> list[Path]:
@@ -285,14 +384,56 @@ def test_null_is_absent_but_where_the_page_says_that_it_is_refused() -> None:
     assert set(re.findall(r"`(\w+)`", said)) == refused
 
 
-def test_header_fields_are_those_that_are_written_and_those_of_the_schema(root: Path) -> None:
+OPTIONAL = ["ckpt_seq", "ckpt_sha256", "mac"]
+
+
+MAC_KEY = "0123456789abcdef"
+SIGNED = RunKey("signed", "r")
+
+
+@pytest.fixture
+def signed(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A chain of two claims, written with a key: the second fence has every field there is."""
+    monkeypatch.setenv("LEDGER_WATCHER_HMAC_KEY", MAC_KEY)
+    for _ in range(2):
+        chain.ChainWriter(LocalStore(str(root)), SIGNED).claim(began(30))
+    return root
+
+
+def test_header_fields_are_those_that_are_written_and_those_of_the_schema(root: Path, signed: Path) -> None:
     """Names and order as in the file, types as in the schema."""
     rows = table("Header fields")
-    written = json.loads(segments(root)[0].read_bytes().split(b"\n")[0])
     schema = line_schema()["$defs"]["Header"]
-    assert list(rows) == list(written)
-    assert set(rows) == set(schema["properties"]) == set(schema["required"])
-    assert {name: row["type"] for name, row in rows.items()} == {name: page_type(s) for name, s in schema["properties"].items()}
+    assert list(rows) == list(json.loads((signed / SIGNED.segment(1)).read_bytes().split(b"\n")[0]))
+    first = json.loads(segments(root)[0].read_bytes().split(b"\n")[0])
+    assert list(first) == [name for name in rows if name not in OPTIONAL]
+    assert set(rows) == set(schema["properties"])
+    assert set(rows) - set(OPTIONAL) == set(schema["required"])
+    types_of = {name: page_type(s).removesuffix(" or null") for name, s in schema["properties"].items()}
+    assert {name: row["type"] for name, row in rows.items()} == types_of
+
+
+def test_checkpoint_fields_are_those_that_are_written_and_those_of_the_schema(root: Path) -> None:
+    """Of the header and of a line around a record, in the order of the file."""
+    for title, name, number in (("Checkpoint header fields", "CheckpointHeader", 0), ("Checkpoint entries", "CheckpointLine", 1)):
+        rows, schema = table(title), line_schema()["$defs"][name]
+        for path in checkpoints(root):
+            line = json.loads(path.read_bytes().split(b"\n")[number])
+            assert list(line) == [field for field in rows if field != "mac"]
+        assert list(rows) == list(schema["properties"])
+        assert set(rows) - {"mac"} == set(schema["required"])
+        assert {name: row["type"] for name, row in rows.items()} == {name: page_type(s) for name, s in schema["properties"].items()}
+    head = json.loads(checkpoints(root)[0].read_bytes().split(b"\n")[0])["head"]
+    assert list(head) == [name for name in table("Header fields") if name not in ("sha256", *OPTIONAL)] + ["sha256"]
+
+
+def test_a_mac_is_over_what_the_page_says(signed: Path) -> None:
+    """Recomputed from the bytes of a segment and of a checkpoint."""
+    for key in (SIGNED.segment(1), SIGNED.checkpoint(0)):
+        data = (signed / key).read_bytes()
+        mac = json.loads(data.split(b"\n")[0])["mac"]
+        bare = data[77:].replace(b',"mac":"' + mac.encode() + b'"', b"", 1)
+        assert hmac.new(MAC_KEY.encode(), bare, hashlib.sha256).hexdigest() == mac
 
 
 def test_the_words_of_enums_stand_on_the_page() -> None:
@@ -318,6 +459,7 @@ def test_limits_are_those_of_the_code() -> None:
         "message": MESSAGE_LIMIT,
         "log lines": event.LOG_LINES,
         "log size": event.LOG_BYTES,
+        "checkpoint": options.checkpoint_segments,
         "adapter response": compat._ADAPTER_RESPONSE_LIMIT,
     }
 
@@ -341,8 +483,8 @@ def test_what_the_code_writes_is_valid(record: Record) -> None:
 def test_every_line_of_a_chain_is_valid(root: Path) -> None:
     """Headers, records, and the record of an unknown kind."""
     check = validator()
-    lines = [json.loads(line) for path in segments(root) for line in path.read_bytes().split(b"\n")[:-1]]
-    assert {line["kind"] for line in lines} == {"segment", "rested", *(kind.kind for kind in KINDS)}
+    lines = [json.loads(line) for path in [*segments(root), *checkpoints(root)] for line in path.read_bytes().split(b"\n")[:-1]]
+    assert {line.get("kind") for line in lines} == {None, "checkpoint", "segment", "rested", *(kind.kind for kind in KINDS)}
     assert [line for line in lines if not check.is_valid(line)] == []
 
 
@@ -353,6 +495,10 @@ def test_every_line_of_a_chain_is_valid(root: Path) -> None:
         {"kind": "rested"},
         {"kind": 1, "ts": "2026-07-31T10:00:00Z"},
         {"kind": "segment", "ts": "2026-07-31T10:00:00Z"},
+        {"kind": "checkpoint", "ts": "2026-07-31T10:00:00Z"},
+        {"seq": 1, "epoch": 1},
+        {"seq": 1.5, "epoch": 1, "record": {"kind": "rested", "ts": "2026-07-31T10:00:00Z"}},
+        {"seq": 1, "epoch": 1, "record": {"kind": "rested"}},
         {"kind": "node_finished", "ts": "2026-07-31T10:00:00Z", "unique_id": "a", "status": "x", "outcome": "wonderful"},
     ],
 )
@@ -375,7 +521,10 @@ def example() -> dict[str, bytes]:
     """The objects of the page's example by their keys, their stated sizes checked."""
     found = re.findall(r"^`(\S+)`, (\d+) bytes:\n\n```json\n(.*?)```$", section("Worked example"), re.MULTILINE | re.DOTALL)
     assert [int(size) for _, size, _ in found] == [len(text.encode()) for _, _, text in found]
-    return {key: text.encode() for key, _, text in found}
+    objects = {key: text.encode() for key, _, text in found}
+    for key, same in re.findall(r"^`(\S+)` has the same bytes as\n`(\S+)`", section("Worked example"), re.MULTILINE):
+        objects[key] = objects[same]
+    return objects
 
 
 def test_the_worked_example_is_what_the_code_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,24 +532,29 @@ def test_the_worked_example_is_what_the_code_writes(tmp_path: Path, monkeypatch:
     writer = chain.ChainWriter(LocalStore(str(tmp_path)), RUN)
     writer.writer = "00112233445566778899aabbccddeeff"
     monkeypatch.setattr(chain, "utcnow", lambda: T0)
-    writer.claim(
-        AttemptStarted(
-            ts=T0,
-            attempt=0,
-            command=("dbt", "build"),
-            invocation="subprocess",
-            producer_started_at=T0,
-            host="worker-1",
-            pid=42,
-            version="0.1.0",
-        )
+    started = AttemptStarted(
+        ts=T0,
+        attempt=0,
+        command=("dbt", "build"),
+        invocation="subprocess",
+        producer_started_at=T0,
+        host="worker-1",
+        pid=42,
+        version="0.1.0",
     )
+    writer.claim(started)
     end = T0 + timedelta(seconds=2.5)
     monkeypatch.setattr(chain, "utcnow", lambda: end)
     message = 'Erreur à la ligne 3:\n  "ref" \\ 1'
     writer.stage(Kind.END, [codec.encode(AttemptFinished(ts=end, exit_code=2, ended_by=EndedBy.EXIT, message=message))])
     writer.push()
-    assert {str(path.relative_to(tmp_path)): path.read_bytes() for path in segments(tmp_path)} == example()
+    writer.checkpoint(end=True)
+    second = chain.ChainWriter(LocalStore(str(tmp_path)), RUN)
+    second.writer = "ffeeddccbbaa99887766554433221100"
+    again = T0 + timedelta(minutes=1)
+    monkeypatch.setattr(chain, "utcnow", lambda: again)
+    second.claim(replace(started, ts=again, producer_started_at=again, pid=43))
+    assert {str(path.relative_to(tmp_path)): path.read_bytes() for path in [*segments(tmp_path), *checkpoints(tmp_path)]} == example()
 
 
 def test_the_worked_example_is_read_by_both_readers(tmp_path: Path) -> None:
@@ -410,9 +564,14 @@ def test_the_worked_example_is_read_by_both_readers(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     reader = ChainReader(LocalStore(str(tmp_path)), RUN)
-    assert [entry.record.kind for entry in reader.read()] == ["attempt_started", "attempt_finished"]
-    assert reader.ended
-    (_, [started]), (end, [finished]) = follow(example().get, RUN.prefix)
+    assert [entry.record.kind for entry in reader.read()] == ["attempt_started", "attempt_finished", "attempt_started"]
+    assert not reader.ended
+    (_, [started]), (end, [finished]), (again, _) = follow(example().get, RUN.prefix)
+    assert again["ckpt_sha256"] == json.loads(example()[RUN.checkpoint(1)].split(b"\n")[0])["sha256"]
+    late, complete, _ = read_late(example().get, ["0000000001.end.jsonl"], RUN.prefix)
+    assert ([entry["record"] for entry in late], complete) == ([started, finished], True)
+    late, complete, requests = read_late(example().get, ["0000000001.end.jsonl", "0000000001.jsonl"], RUN.prefix)
+    assert (len(late), complete, requests) == (3, False, 4)
     assert (started["attempt"], finished["exit_code"], end["type"]) == (1, 2, "end")
     assert finished["message"].split("\n") == ["Erreur à la ligne 3:", '  "ref" \\ 1']
 
@@ -611,3 +770,152 @@ def test_a_missing_segment_is_the_end_of_what_is_known(root: Path) -> None:
     segments(root)[-2].unlink()
     assert len(list(follow(getter(root), RUN.prefix))) == whole - 2
     assert outcome_of_both(root) == (None, None)
+
+
+# Checkpoints ---------------------------------------------------------------------------------------------------------
+
+
+def names(root: Path) -> list[str]:
+    """What a listing of ``ckpt/`` shows."""
+    return [path.name for path in checkpoints(root)]
+
+
+def late_outcome_of_both(root: Path) -> tuple[type[Exception] | None, type[Exception] | None]:
+    """What each reader says of the newest checkpoint and what follows it."""
+    reader = ChainReader(LocalStore(str(root)), RUN)
+    return verdict(lambda: read_late(getter(root), names(root), RUN.prefix)), verdict(lambda: (reader.open(), reader.read()))
+
+
+def test_both_late_readers_know_what_the_whole_chain_says(root: Path) -> None:
+    """From each checkpoint, whatever is newest; and without any."""
+    whole = [place(header, record) for header, records in follow(getter(root), RUN.prefix) for record in records]
+    shown = names(root)
+    assert len(shown) >= 4
+    while True:
+        late, complete, _ = read_late(getter(root), shown, RUN.prefix)
+        upto = [entry for entry in whole if not complete or entry["seq"] <= int(shown[-1][:10])]
+        assert what_counts(late) == what_counts(upto)
+        if not shown:
+            break
+        shown.pop()
+    reader = ChainReader(LocalStore(str(root)), RUN)
+    mine = [{"seq": e.seq, "epoch": e.epoch, "record": json.loads(codec.encode(e.record))} for e in reader.open()]
+    assert (mine, True) == read_late(getter(root), names(root), RUN.prefix)[:2]
+    assert reader.complete
+
+
+def test_a_checkpoint_holds_what_the_page_keeps(root: Path) -> None:
+    """Heartbeats go, unless they are an epoch's last record; records of an unknown kind stay, their fields included."""
+    data = checkpoints(root)[-1]
+    _, entries = read_checkpoint(data.read_bytes(), RUN.prefix, int(data.name[:10]), end=True)
+    whole = [place(header, record) for header, records in follow(getter(root), RUN.prefix) for record in records]
+    assert all(entry in whole for entry in entries)
+    left_out = [entry["record"]["kind"] for entry in whole if entry not in entries]
+    assert "heartbeat" in left_out
+    assert "rested" not in left_out
+    assert [entry["record"] for entry in entries if entry["record"]["kind"] == "rested"] == [
+        {"kind": "rested", "ts": "2026-07-31T10:00:00Z", "for": 3}
+    ]
+
+
+def first_entry(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any], list[str]], None]:
+    """The first entry changed."""
+
+    def changed(_: dict[str, Any], lines: list[str]) -> None:
+        entry = json.loads(lines[0])
+        change(entry)
+        lines[0] = json.dumps(entry)
+
+    return changed
+
+
+CHECKPOINTS_REFUSED: dict[str, Callable[[dict[str, Any], list[str]], object]] = {
+    "kind": lambda header, _: header.update(kind="segment"),
+    "no head": lambda header, _: header.pop("head"),
+    "head is a text": lambda header, _: header.update(head="segment"),
+    "head without a hash": lambda header, _: header["head"].pop("sha256"),
+    "head without a writer": lambda header, _: header["head"].pop("writer"),
+    "another segment": lambda header, _: header["head"].update(seq=header["head"]["seq"] - 1),
+    "another run": lambda header, _: header.update(run="v1"),
+    "head of another run": lambda header, _: header["head"].update(run="v1"),
+    "both of another run": lambda header, _: (header.update(run="v1"), header["head"].update(run="v1")),
+    "not an end": lambda header, _: header["head"].update(type="data"),
+    "type": lambda header, _: header["head"].update(type="checkpoint"),
+    "a checkpoint without its hash": lambda header, _: header["head"].update(ckpt_seq=1),
+    "n": lambda header, _: header.update(n=header["n"] + 1),
+    "order": lambda _, lines: lines.reverse(),
+    "beyond head": lambda header, lines: lines.append(lines.pop().replace(f'"seq":{header["head"]["seq"]}', f'"seq":{10**9}')),
+    "a later epoch": lambda header, lines: lines.append(lines.pop().replace(f'"epoch":{header["head"]["epoch"]}', '"epoch":99')),
+    "no entry": lambda _, lines: lines.append(lines.pop(0) and "[]"),
+    "an entry without an epoch": first_entry(lambda entry: entry.pop("epoch")),
+    "an entry with a text for a number": first_entry(lambda entry: entry.update(seq="0")),
+    "an entry without a record": first_entry(lambda entry: entry.pop("record")),
+    "an entry with a text for a record": first_entry(lambda entry: entry.update(record="x")),
+    "a record without a time": first_entry(lambda entry: entry["record"].pop("ts")),
+}
+
+
+@pytest.mark.parametrize("change", CHECKPOINTS_REFUSED.values(), ids=CHECKPOINTS_REFUSED)
+def test_both_readers_refuse_a_checkpoint_that_the_page_refuses(root: Path, change: Callable[[dict[str, Any], list[str]], object]) -> None:
+    """Each with a right hash over something wrong."""
+    newest = checkpoints(root)[-1]
+    rewrite(newest, lambda *_: None)
+    assert late_outcome_of_both(root) == (None, None), "written anew by the page's rules it is as good"
+    rewrite(newest, change)
+    assert late_outcome_of_both(root) == (RefusedError, CorruptLedger)
+
+
+def test_both_readers_refuse_other_bytes_of_a_checkpoint_and_name_another_version(root: Path) -> None:
+    """As with segments."""
+    newest = checkpoints(root)[-1]
+    data = newest.read_bytes()
+    for other in (data[:-1], data + b"\n", data.replace(b'"exit_code":0', b'"exit_code":1'), b""):
+        newest.write_bytes(other)
+        assert late_outcome_of_both(root) == (RefusedError, CorruptLedger)
+    newest.write_bytes(data)
+    rewrite(newest, lambda header, _: header.update(v=2))
+    assert late_outcome_of_both(root) == (NewerError, UnsupportedLedger)
+
+
+def test_both_readers_ignore_what_a_later_writer_adds_to_a_checkpoint(root: Path) -> None:
+    """In its header, in an entry, in a record; and names that are not those of checkpoints."""
+    newest = checkpoints(root)[-1]
+    (newest.parent / "9999999999.jsonl.gz").write_bytes(b"")
+    (newest.parent / "99999999999.jsonl").write_bytes(b"")
+
+    def change(header: dict[str, Any], lines: list[str]) -> None:
+        header.update(weather="fine", head={**header["head"], "weather": "fine"})
+        entry = json.loads(lines[0])
+        lines[0] = json.dumps({**entry, "weather": "fine", "record": {**entry["record"], "weather": "fine"}})
+
+    rewrite(newest, change)
+    assert late_outcome_of_both(root) == (None, None)
+
+
+def test_after_a_checkpoint_the_next_segment_has_to_follow(root: Path) -> None:
+    """From the segment that its head is, as if that one had been read."""
+    for path in checkpoints(root)[-1:]:
+        path.unlink()
+    assert late_outcome_of_both(root) == (None, None)
+    newest = checkpoints(root)[-1]
+    rewrite(newest, lambda header, _: header["head"].update(sha256="f" * 64))
+    assert late_outcome_of_both(root) == (RefusedError, CorruptLedger)
+
+
+def test_every_segment_that_names_a_checkpoint_names_the_one_that_is_there(root: Path) -> None:
+    """By its hash; and each fence but the first does."""
+    headers = [header for header, _ in follow(getter(root), RUN.prefix)]
+    for header in headers:
+        assert ("ckpt_seq" in header) >= (header["type"] == "fence" and header["seq"] > 0)
+        if "ckpt_seq" in header:
+            data = (root / RUN.prefix / "ckpt" / f"{header['ckpt_seq']:010d}.jsonl").read_bytes()
+            assert hashlib.sha256(data[77:]).hexdigest() == header["ckpt_sha256"]
+
+
+def test_a_reader_without_checkpoints_begins_where_an_expired_chain_begins(root: Path) -> None:
+    """And says how much has gone."""
+    for path in [*checkpoints(root), *segments(root)[:2]]:
+        path.unlink()
+    reader = ChainReader(LocalStore(str(root)), RUN)
+    entries = reader.open() + reader.read()
+    assert (entries[0].seq, reader.expired) == (2, 2)

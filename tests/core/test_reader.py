@@ -161,7 +161,7 @@ def test_a_segment_replaced_by_another_with_a_right_hash_is_refused(chain: Chain
     forger.fence()
     forger.data("forged")
     assert forger.next.prev != honest.prev
-    refused(reader, store, RUN.segment(2), "does not follow from the segment before it")
+    refused(reader, store, RUN.segment(2), "does not follow from segment 1")
 
 
 def test_a_segment_of_another_run_is_refused(chain: Chain, reader: ChainReader, store: FaultyStore) -> None:
@@ -231,7 +231,7 @@ def test_nothing_but_a_fence_follows_an_end(chain: Chain, reader: ChainReader, s
 def test_a_segment_of_a_writer_that_never_claimed_is_refused(chain: Chain, reader: ChainReader, store: FaultyStore, kind: Kind) -> None:
     """An epoch belongs to the writer of its fence."""
     chain.fence()
-    refused(reader, store, chain.add(kind, note("a"), writer="somebody"), "its writer never claimed this epoch")
+    refused(reader, store, chain.add(kind, note("a"), writer="somebody"), "its writer 'somebody' never claimed this epoch")
 
 
 def test_a_newer_format_is_named(chain: Chain, reader: ChainReader, store: FaultyStore) -> None:

@@ -1,4 +1,4 @@
-"""One contract for every storage: a local folder, fsspec's memory, and S3 over HTTP."""
+"""What is particular to one storage: S3's configuration, the local folder's files, URIs."""
 
 from __future__ import annotations
 
@@ -7,233 +7,21 @@ import os
 import stat
 import subprocess
 import sys
-import threading
-import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import pytest
 import s3fs
 
 from ledger_watcher.errors import ConfigError, Denied, Exists, Missing, StorageError, Transient
-from ledger_watcher.ledger import ChainReader, LedgerWriter, RunKey, list_runs
-from ledger_watcher.storage import FsspecStore, LocalStore, Store, check_scheme, open_store, split_uri
-from tests.core.chains import RUN, finished, note, notes, started
+from ledger_watcher.ledger import ChainReader, LedgerWriter, RunKey
+from ledger_watcher.storage import FsspecStore, LocalStore, check_scheme, open_store, split_uri
+from tests.core.chains import RUN, finished, started
+from tests.core.places import Place
 from tests.core.servers import CREDENTIALS, MotoServer
 from tests.core.stores import PATIENCE
-
-NAME = "v1/deployment=default/dag=d%2Fe/run=manual__2026-07-31T10%3A00%3A00%2B00%3A00/group=/map=-1"
-BYTES = [b"x", b"", bytes(range(256)) * 3, b"\r\n\n\r", "caf\u00e9\u2028".encode(), os.urandom(1) * 5 * 1024 * 1024]
-
-
-@dataclass
-class Place:
-    """A root, and how to open it; each store is a client of its own, as in another process."""
-
-    uri: str
-    options: dict[str, Any] | None = None
-
-    def open(self) -> Store:
-        return open_store(self.uri, storage_options=self.options)
-
-
-@pytest.fixture(params=["local", "memory", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """An empty root of each kind."""
-    if request.param == "local":
-        return Place(str(tmp_path / "ledger"))
-    if request.param == "memory":
-        return Place(f"memory://{uuid.uuid4().hex}/ledger")
-    moto: MotoServer = request.getfixturevalue("moto")
-    return Place(f"s3://{moto.bucket()}/ledger", {**CREDENTIALS, "endpoint_url": moto.url})
-
-
-@pytest.fixture
-def store(place: Place) -> Store:
-    return place.open()
-
-
-# The contract ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("data", BYTES, ids=lambda data: f"{len(data)} bytes")
-def test_what_is_created_is_what_is_got(place: Place, store: Store, data: bytes) -> None:
-    """Bytes are exact, here and for another client, whatever they are and however many."""
-    store.create(f"{NAME}/seg/0000000000.jsonl", data)
-    assert store.get(f"{NAME}/seg/0000000000.jsonl") == data
-    assert place.open().get(f"{NAME}/seg/0000000000.jsonl") == data
-
-
-def test_what_exists_is_not_created_again(store: Store) -> None:
-    """The second create is refused, also of the same bytes, and changes nothing."""
-    store.create("a/b", b"first")
-    for data in (b"second", b"first", b""):
-        with pytest.raises(Exists, match="The object exists already"):
-            store.create("a/b", data)
-    assert store.get("a/b") == b"first"
-
-
-def test_an_empty_object_exists_too(store: Store) -> None:
-    """Nothing in it is not nothing there."""
-    store.create("a/b", b"")
-    with pytest.raises(Exists):
-        store.create("a/b", b"x")
-
-
-def test_what_is_not_there_is_missing(store: Store) -> None:
-    """In an empty root, beside an object, below an object, and for a folder's name."""
-    for key in ("a", "a/b/c"):
-        with pytest.raises(Missing, match="does not exist"):
-            store.get(key)
-    store.create("a/b", b"x")
-    for key in ("a/c", "a", "a/b/c", "a/"):
-        with pytest.raises(Missing):
-            store.get(key)
-
-
-def test_errors_name_the_whole_object(store: Store, place: Place) -> None:
-    """A message is enough to find the object."""
-    with pytest.raises(Missing) as caught:
-        store.get(f"{NAME}/seg/0000000000.jsonl")
-    assert f"{place.uri}/{NAME}/seg/0000000000.jsonl" in str(caught.value)
-    assert caught.value.operation == "get"
-
-
-def test_a_listing_is_of_the_names_directly_below(store: Store) -> None:
-    """Objects and folders, each once, sorted; not what lies deeper or beside, and not the prefix itself."""
-    assert store.list("") == []
-    for key in ("v1/b", "v1/a/x", "v1/a/y/z", "v1/c.jsonl", "v1x/other", "top"):
-        store.create(key, b"x")
-    assert store.list("v1") == ["a", "b", "c.jsonl"]
-    assert store.list("v1/a") == ["x", "y"]
-    assert store.list("") == ["top", "v1", "v1x"]
-    assert store.list("v1/b") == [], "an object has nothing below it"
-    assert store.list("v1/absent") == []
-    assert store.list("absent/deeper") == []
-
-
-def test_a_listing_keeps_names_as_they_are(store: Store) -> None:
-    """Percent signs, plus, equals and colons of ids come back as they were written."""
-    names = ["+more", "a%2Fb", "a%252Fb", "dag=x", "map=-1", "x%2E", "~"]
-    for name in names:
-        store.create(f"{name}/seg/0", b"x")
-    assert store.list("") == sorted(names)
-    for name in names:
-        assert store.get(f"{name}/seg/0") == b"x"
-
-
-def test_more_names_than_one_page_holds(place: Place, store: Store) -> None:
-    """S3 lists 1,000 names per answer."""
-    names = [f"{number:010d}.jsonl" for number in range(1100)]
-    for name in names:
-        if place.uri.startswith("s3:"):  # a thousand requests take their time
-            from moto.core import DEFAULT_ACCOUNT_ID
-            from moto.s3.models import s3_backends
-
-            bucket, root = place.uri.removeprefix("s3://").split("/")
-            s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, f"{root}/seg/{name}", b"x")
-        elif place.uri.startswith("/"):  # and so do two thousand fsyncs
-            (Path(place.uri) / "seg").mkdir(parents=True, exist_ok=True)
-            (Path(place.uri) / "seg" / name).write_bytes(b"x")
-        else:
-            store.create(f"seg/{name}", b"x")
-    assert store.list("seg") == names
-
-
-def test_a_new_object_is_seen_after_an_earlier_look(place: Place, store: Store) -> None:
-    """A reader that listed the folder and missed the object sees it as soon as somebody else created it."""
-    store.create("seg/0", b"x")
-    assert store.list("seg") == ["0"]
-    with pytest.raises(Missing):
-        store.get("seg/1")
-    place.open().create("seg/1", b"new")
-    assert store.get("seg/1") == b"new"
-    assert store.list("seg") == ["0", "1"]
-
-
-def test_many_threads_may_use_one_store(store: Store) -> None:
-    """The tails of a triggerer share their clients."""
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda number: store.create(f"t/{number}", str(number).encode()), range(64)))
-        got = list(pool.map(lambda number: store.get(f"t/{number}"), range(64)))
-    assert got == [str(number).encode() for number in range(64)]
-
-
-def race(create: Callable[[int], None], racers: int = 50) -> list[int]:
-    """Who won when all created at once."""
-    barrier = threading.Barrier(racers)
-
-    def run(number: int) -> bool:
-        barrier.wait(PATIENCE)
-        try:
-            create(number)
-        except Exists:
-            return False
-        return True
-
-    with ThreadPoolExecutor(racers) as pool:
-        return [number for number, won in enumerate(pool.map(run, range(racers))) if won]
-
-
-@pytest.mark.parametrize("clients", ["one client", "many clients"])
-@pytest.mark.parametrize("place", ["local", "s3"], indirect=True)
-def test_of_fifty_creators_exactly_one_wins(place: Place, clients: str) -> None:
-    """Create-if-absent is what the whole ledger stands on: one winner, and its bytes.
-
-    Not in fsspec's memory, which checks and then writes without a lock: it is for one thread.
-    """
-    stores = [place.open() for _ in range(50)] if clients == "many clients" else [place.open()] * 50
-    for round_ in range(3):
-        key = f"seg/{round_}"
-        winners = race(lambda number, key=key: stores[number].create(key, f"{number}".encode() * 100))
-        assert len(winners) == 1
-        assert stores[0].get(key) == f"{winners[0]}".encode() * 100
-
-
-def test_a_run_is_written_and_read(place: Place) -> None:
-    """Writer, reader and listing on each storage, with clients of their own, and a second attempt after the first."""
-    for attempt in (1, 2):
-        writer = LedgerWriter(place.open(), RUN)
-        writer.open(started())
-        writer.append(note(f"attempt {attempt}"))
-        writer.put_file("run_results.json", b"{}")
-        writer.close(finished())
-    assert notes(ChainReader(place.open(), RUN).read()) == ["attempt 1", "attempt 2"]
-    assert list(list_runs(place.open())) == [RUN]
-
-
-def test_a_store_is_named_by_its_root(place: Place, store: Store) -> None:
-    """For messages, and to open it again."""
-    assert store.root == (f"file://{place.uri}" if place.uri.startswith("/") else place.uri)
-    store.create("a", b"x")
-    assert open_store(store.root, storage_options=place.options).get("a") == b"x"
-
-
-FORK = """
-import os, sys
-from ledger_watcher.storage import open_store
-store = open_store(sys.argv[1], storage_options={"endpoint_url": sys.argv[2], "key": "testing", "secret": "testing"})
-store.create("parent", b"x")
-child = os.fork()
-if child == 0:
-    store.create("child", store.get("parent"))
-    os._exit(0)
-assert os.waitpid(child, 0)[1] == 0, "the child could not use the store that it inherited"
-assert store.get("child") == b"x"
-"""
-
-
-def test_a_store_may_be_inherited_by_a_fork(moto: MotoServer) -> None:
-    """Airflow forks: a client that was used before is not used after, since its loop and sockets belong to the parent."""
-    command = [sys.executable, "-W", "ignore", "-c", FORK, f"s3://{moto.bucket()}/ledger", moto.url]
-    done = subprocess.run(command, check=False, timeout=PATIENCE, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
 
 # S3 ----------------------------------------------------------------------------------------------------------------------
 
@@ -241,27 +29,6 @@ def test_a_store_may_be_inherited_by_a_fork(moto: MotoServer) -> None:
 @pytest.fixture
 def s3(moto: MotoServer) -> Place:
     return Place(f"s3://{moto.bucket()}/ledger", {**CREDENTIALS, "endpoint_url": moto.url})
-
-
-def test_requests_that_each_call_costs_on_s3(s3: Place, moto: MotoServer) -> None:
-    """One each, whatever the answer: counted where they arrive."""
-    store = s3.open()
-    path = f"/{s3.uri.removeprefix('s3://')}/seg/0"
-
-    def cost(call: Callable[[], object], error: type[Exception] | None = None) -> list[tuple[str, str]]:
-        moto.requests.clear()
-        if error is None:
-            call()
-        else:
-            with pytest.raises(error):
-                call()
-        return list(moto.requests)
-
-    assert cost(lambda: store.get("seg/0"), Missing) == [("GET", path)]
-    assert cost(lambda: store.create("seg/0", b"x")) == [("PUT", path)]
-    assert cost(lambda: store.create("seg/0", b"x"), Exists) == [("PUT", path)]
-    assert cost(lambda: store.get("seg/0")) == [("GET", path)]
-    assert cost(lambda: store.list("seg")) == [("GET", f"/{s3.uri.split('/')[2]}")]
 
 
 def test_a_poll_of_a_run_costs_one_request_on_s3(s3: Place, moto: MotoServer) -> None:
@@ -320,14 +87,6 @@ def test_options_of_the_user_leave_the_bounds_of_requests_alone(s3: Place) -> No
     config = store._filesystem().config_kwargs
     assert config["retries"] == {"mode": "standard", "total_max_attempts": 1}
     assert (config["connect_timeout"], config["read_timeout"], config["max_pool_connections"]) == (3, 10, 7)
-
-
-@pytest.mark.parametrize("operation", ["create", "get", "list"])
-def test_a_missing_bucket_is_a_mistake_of_the_input(moto: MotoServer, operation: str) -> None:
-    """Also for a listing: an empty answer would look like a ledger without runs."""
-    store = open_store("s3://no-such-bucket-here/ledger", storage_options={**CREDENTIALS, "endpoint_url": moto.url})
-    with pytest.raises(ConfigError, match="bucket or container does not exist"):
-        store.create("a", b"x") if operation == "create" else store.get("a") if operation == "get" else store.list("v1")
 
 
 @pytest.fixture
@@ -579,6 +338,11 @@ def test_relative_roots_and_the_users_folder_are_whole_paths(tmp_path: Path, mon
         ("s3://bucket/a/b/", ("s3", "bucket/a/b/")),
         ("memory://a/b", ("memory", "a/b")),
         ("gs://b-1.x_y/p", ("gs", "b-1.x_y/p")),
+        ("abfs://container/p", ("abfs", "container/p")),
+        ("az://container", ("az", "container")),
+        ("abfs://container@account.dfs.core.windows.net/p/q", ("abfs", "container/p/q")),
+        ("abfss://my-logs@account.blob.core.windows.net/p", ("abfss", "my-logs/p")),
+        ("az://$root@acc1.dfs.core.chinacloudapi.cn/p", ("az", "$root/p")),
     ],
 )
 def test_uris_of_ledgers(uri: str, parts: tuple[str, str]) -> None:
@@ -603,6 +367,10 @@ def test_uris_of_ledgers(uri: str, parts: tuple[str, str]) -> None:
         ("s3://key:s3cr3t@bucket/x", "holds credentials"),
         ("s3://s3cr3t@bucket/x", "holds credentials"),
         ("file://user:s3cr3t@host/x", "holds credentials"),
+        ("abfs://account:s3cr3t@account.dfs.core.windows.net/x", "holds credentials"),
+        ("abfs://s3cr3t@container/x", "holds credentials"),
+        ("s3://s3cr3t@account.dfs.core.windows.net/x", "holds credentials"),
+        ("abfs://account.dfs.core.windows.net/x", "names an account but no container; write abfs://container@account"),
         ("s3://bucket/x?sig=s3cr3t", "query or fragment"),
         ("s3://bucket/x#s3cr3t", "query or fragment"),
         ("file:///a/b?c", "query or fragment"),
@@ -617,6 +385,22 @@ def test_uris_that_are_no_ledgers(uri: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem) as caught:
         open_store(uri)
     assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "url"),
+    [
+        ("abfs://container@one.dfs.core.windows.net/p", {}, "https://one.blob.core.windows.net/"),
+        ("az://container@one.blob.core.chinacloudapi.cn/p", {}, "https://one.blob.core.chinacloudapi.cn/"),
+        ("abfss://container@one.dfs.core.windows.net/p", {"account_name": "other"}, "https://other.blob.core.windows.net/"),
+        ("abfs://container/p", {"account_name": "other"}, "https://other.blob.core.windows.net/"),
+    ],
+)
+def test_the_account_of_an_azure_uri(uri: str, options: dict[str, str], url: str) -> None:
+    """It is the host behind the @, unless the options name another."""
+    store = open_store(uri, storage_options={"anon": True, **options})
+    assert isinstance(store, FsspecStore)
+    assert store._filesystem().service_client.url == url
 
 
 def test_a_scheme_is_checked_without_importing_its_library() -> None:
@@ -636,9 +420,33 @@ def test_a_scheme_that_a_plugin_registered_is_known() -> None:
 def test_a_missing_library_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the first request, which is when the library is needed."""
     monkeypatch.setitem(sys.modules, "gcsfs", None)
+    monkeypatch.setitem(sys.modules, "gcsfs.core", None)
     store = open_store("gs://bucket/x")
     with pytest.raises(ConfigError, match=r"library that is not installed here.*pip install 'ledger-watcher\[gcs\]'"):
         store.get("a")
+
+
+def test_a_library_whose_retries_cannot_be_found_is_refused() -> None:
+    """Rather than wait for its retries unseen: it is said what is wrong."""
+    from gcsfs.core import GCSFileSystem
+
+    class Newer(GCSFileSystem):  # type: ignore[misc]
+        async def _request(self, *args: object, **kwargs: object) -> None:
+            """Retries in a way of its own."""
+
+    store = open_store("gs://bucket/x", filesystem=lambda: Newer(token="anon", project="p"))
+    with pytest.raises(ConfigError, match="This version of gcsfs retries in a way"):
+        store.get("a")
+
+
+@pytest.mark.parametrize("path", ["v1/run=1/seg/0", "top"])
+def test_a_deletion_leaves_no_empty_folder_and_spares_the_root(tmp_path: Path, path: str) -> None:
+    """What is beside stays, the root itself too."""
+    store = LocalStore(str(tmp_path / "root"))
+    store.create(path, b"x")
+    (tmp_path / "root" / "beside").mkdir()
+    store.delete(path)
+    assert [entry.name for entry in (tmp_path / "root").iterdir()] == ["beside"]
 
 
 def test_options_that_have_no_meaning_are_refused(tmp_path: Path) -> None:
@@ -653,3 +461,16 @@ def test_options_that_have_no_meaning_are_refused(tmp_path: Path) -> None:
 def test_every_error_of_a_storage_is_a_storage_error() -> None:
     """So that one clause catches what a storage may say."""
     assert all(issubclass(kind, StorageError) for kind in (Exists, Missing, Denied, Transient))
+
+
+def test_delete_does_not_follow_a_link_out_of_the_ledger(tmp_path: Path) -> None:
+    """Whoever may write in a ledger must not make `gc` delete what lies elsewhere."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    root = tmp_path / "ledger"
+    root.mkdir()
+    (root / "v1").symlink_to(outside)
+    with pytest.raises(Denied, match="leads out of the ledger"):
+        LocalStore(str(root)).delete("v1/precious")
+    assert (outside / "precious").exists()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ledger_watcher.errors import CorruptLedger, Denied, Transient
-from ledger_watcher.ledger import ChainReader, Kind, RunKey
+from ledger_watcher.ledger import ChainReader, Kind, RunFollower, RunKey
 from ledger_watcher.records import Outcome, Record
 from ledger_watcher.report.grid import Cell, Column, Grid, terminal
 from ledger_watcher.report.table import follow, live_table, progress_line
@@ -142,8 +142,8 @@ def test_hostile_names_are_inert_on_a_terminal(tmp_path: Path) -> None:
 # Following ------------------------------------------------------------------------------------------------------------
 
 
-def reader(root: Path) -> ChainReader:
-    return ChainReader(LocalStore(str(root)), RUN)
+def reader(root: Path) -> RunFollower:
+    return RunFollower(LocalStore(str(root)), RUN)
 
 
 def script(*steps: Callable[[], object] | None) -> Callable[[], bool]:
@@ -248,15 +248,15 @@ def test_a_storage_out_of_reach_is_waited_for_and_said_once(tmp_path: Path) -> N
     write(tmp_path, RUN, began(), [ends("a")], ended(2))
     out = io.StringIO()
     away = Transient("get", "x", "timed out")
-    store = Failing(str(tmp_path), None, away, away, away)
-    assert follow(ChainReader(store, RUN), out=out, interval=0).ended
+    store = Failing(str(tmp_path), away, away, away)
+    assert follow(RunFollower(store, RUN), out=out, interval=0).ended
     assert out.getvalue().count("waiting for the storage: ") == 1
 
 
 def test_what_waiting_does_not_mend_is_raised(tmp_path: Path) -> None:
     write(tmp_path, RUN, began(), [ends("a")], ended(2))
     with pytest.raises(Denied):
-        follow(ChainReader(Failing(str(tmp_path), Denied("get", "x")), RUN), out=io.StringIO())
+        follow(RunFollower(Failing(str(tmp_path), Denied("get", "x")), RUN), out=io.StringIO())
     truncate(segment(tmp_path, RUN, 1))
     with pytest.raises(CorruptLedger):
         follow(reader(tmp_path), out=io.StringIO())

@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 
 from ledger_watcher.errors import CorruptLedger, Denied
-from ledger_watcher.ledger import Kind, LedgerWriter, RunKey
+from ledger_watcher.ledger import ChainReader, Entry, Header, Kind, LedgerWriter, RunKey
+from ledger_watcher.ledger.checkpoint import Compaction, pack_checkpoint, unpack_checkpoint
+from ledger_watcher.ledger.segments import seal
 from ledger_watcher.ledger.verify import Verification, read_artifact, verify
-from ledger_watcher.records import Artifact, Unknown
+from ledger_watcher.records import Artifact, NodeFinished, Unknown
 from tests.core.chains import NOW, RUN, Chain, note, started
 from tests.core.ledgers import began, ended, ends, plan, starts
 from tests.core.stores import MemoryStore
@@ -20,7 +22,7 @@ FLIPS = (0x01, 0x20)
 
 
 def written(*, end: bool = True) -> MemoryStore:
-    """Two attempts by the real writer, the first with an artifact; the second one may lack its end."""
+    """Two attempts by the real writer, the first with an artifact; the second one may have died before its end."""
     store = MemoryStore()
     for attempt in (1, 2):
         writer = LedgerWriter(store, RUN)
@@ -32,11 +34,16 @@ def written(*, end: bool = True) -> MemoryStore:
         writer.close(ended(attempt + 3))
     if not end:
         del store.objects[max(segments(store))]
+        del store.objects[max(checkpoints(store))]
     return store
 
 
 def segments(store: MemoryStore) -> list[str]:
     return sorted(key for key in store.objects if "/seg/" in key)
+
+
+def checkpoints(store: MemoryStore) -> list[str]:
+    return sorted(key for key in store.objects if "/ckpt/" in key)
 
 
 def altered(store: MemoryStore, key: str, data: bytes | None) -> Verification:
@@ -61,6 +68,8 @@ def test_a_sound_run() -> None:
     assert (found.problems, found.notes, found.unsupported) == ([], [], None)
     assert (found.epochs, found.artifacts, found.ended) == (2, 1, True)
     assert found.segments == len(segments(store))
+    assert [key.rpartition("/")[2] for key in checkpoints(store)] == ["0000000002.end.jsonl", "0000000002.jsonl", "0000000005.end.jsonl"]
+    assert (found.checkpoints, found.expired) == (3, 0)
     assert found.records == 2 * 5 + 1
     assert [end.epoch for end in found.ends] == [1, 2]
     assert found.last is found.ends[-1]
@@ -98,25 +107,46 @@ def test_bytes_behind_an_object_are_found(store: MemoryStore) -> None:
             assert altered(store, key, data + tail).problems, (key, tail)
 
 
-def test_every_object_that_is_gone_is_found_but_the_newest_segment(store: MemoryStore) -> None:
-    """Without its newest segment a chain is a sound one that has not ended: see the anchor."""
-    *others, newest = segments(store)
-    for key in (*others, *(key for key in store.objects if "/files/" in key)):
+def test_every_object_that_is_gone_is_found(store: MemoryStore) -> None:
+    """A segment by those behind it or by a checkpoint, a checkpoint by the segment that names it, or else it is missed in a note."""
+    first, *others = segments(store)
+    for key in (*others[:-1], *(key for key in store.objects if "/files/" in key)):
         found = altered(store, key, None)
         assert [problem.path for problem in found.problems] == [f"{store.root}/{key}"], key
         assert "gone" in found.problems[0].what
+    found = altered(store, first, None)
+    assert (found.problems, found.expired) == ([], 1), "a checkpoint stands for it: that is a state with a name"
+    assert found.notes == []
+    found = altered(store, RUN.checkpoint(2), None)
+    assert [str(problem) for problem in found.problems] == [
+        f"{store.root}/{RUN.segment(3)}: it names checkpoint 2, which is gone or another one"
+    ]
+    for seq in (2, 5):
+        found = altered(store, RUN.checkpoint(seq, end=True), None)
+        assert found.problems == []
+        assert found.notes == [f"{store.root}/{RUN.checkpoint(seq, end=True)}: not there, so readers begin at an earlier one"]
+
+
+def test_the_newest_segment_is_missed_by_its_checkpoint_and_by_its_anchor(store: MemoryStore) -> None:
+    """Whoever takes both away leaves a sound chain that has not ended."""
     end = verify(store, RUN).ends[-1].sha256
+    newest = max(segments(store))
     found = altered(store, newest, None)
-    assert (found.problems, found.ended) == ([], False)
-    assert found.end_of(end) is None
+    assert [str(problem) for problem in found.problems] == [
+        f"{store.root}/{RUN.checkpoint(5, end=True)}: it covers segments that are not there"
+    ]
+    assert (found.ended, found.end_of(end)) == (False, None)
+    found = verify(written(end=False), RUN)
+    assert (found.problems, found.ended, found.end_of(end)) == ([], False, None)
 
 
-def test_taking_away_newest_segments_shows_only_against_an_anchor() -> None:
+def test_taking_away_newest_segments_and_their_checkpoints_shows_only_against_an_anchor() -> None:
     """Any number of them; artifacts that only they named become strangers."""
     store = written()
     anchor = verify(store, RUN).ends[-1].sha256
-    for key in reversed(segments(store)[1:]):
-        del store.objects[key]
+    for seq in reversed(range(1, 6)):
+        for key in (RUN.segment(seq), RUN.checkpoint(seq), RUN.checkpoint(seq, end=True)):
+            store.objects.pop(key, None)
         found = verify(store, RUN)
         assert found.problems == []
         assert found.end_of(anchor) is None
@@ -127,8 +157,9 @@ def test_a_run_under_way_and_its_deletions() -> None:
     store = written(end=False)
     found = verify(store, RUN)
     assert (found.problems, found.ended, found.epochs) == ([], False, 2)
-    for key in segments(store)[:-1]:
+    for key in segments(store)[1:-1]:
         assert altered(store, key, None).problems
+    assert altered(store, RUN.segment(0), None).expired == 1
 
 
 def test_two_objects_that_changed_places(store: MemoryStore) -> None:
@@ -241,22 +272,100 @@ def test_a_gap_is_one_problem_however_wide() -> None:
     assert "append-only" not in junk.what
 
 
-def test_an_expired_beginning() -> None:
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_an_expired_beginning_for_which_a_checkpoint_stands(count: int) -> None:
+    """However many have gone: it is said how many, what is left is checked, and the artifact is still known by the checkpoint."""
     store = written()
-    for key in segments(store)[:3]:
+    for key in segments(store)[:count]:
         del store.objects[key]
-    (problem,) = (problem for problem in verify(store, RUN).problems)
-    assert problem.path.endswith("0000000000.jsonl")
-    assert "it and all up to segment 2 are gone" in problem.what
+    found = verify(store, RUN)
+    assert (found.problems, found.notes, found.expired, found.segments, found.artifacts) == ([], [], count, 6 - count, 1)
+    assert found.last == verify(written(), RUN).last or found.ended
+    for key, data in list(store.objects.items()):
+        assert altered(store, key, data.replace(b"2026", b"2027") + b"\n").problems, key
+
+
+@pytest.mark.parametrize("wrong", ["another head", "another record"])
+def test_the_segment_after_an_expired_beginning_follows_from_its_checkpoint(wrong: str) -> None:
+    """Hashes link it to the segment before, which the checkpoint holds in its header."""
+    store = written()
+    for key in (*segments(store)[:3], RUN.checkpoint(2, end=True)):
+        del store.objects[key]
+    head, entries, _ = unpack_checkpoint("c", store.objects[RUN.checkpoint(2)])
+    if wrong == "another head":
+        head = replace(head, sha256="f" * 64)
+    else:
+        entries = [replace(entries[0], record=began(9), line=b""), *entries[1:]]
+    compaction = Compaction()
+    compaction.add(entries)
+    store.objects[RUN.checkpoint(2)] = pack_checkpoint(head, compaction)[0]
+    says = [problem.what for problem in verify(store, RUN).problems]
+    assert "it names checkpoint 2, which is gone or another one" in says
+    assert any("does not follow from segment 2" in what for what in says) == (wrong == "another head")
+
+
+def test_a_beginning_that_is_gone_without_a_checkpoint_is_a_problem() -> None:
+    store = written()
+    for key in (*segments(store)[:3], *checkpoints(store)):
+        store.objects.pop(key)
+    gone, unnamed = verify(store, RUN).problems
+    assert gone.path.endswith("0000000000.jsonl")
+    assert "it and all up to segment 2 are gone" in gone.what
+    assert unnamed.path.endswith("/seg/0000000003.jsonl")
+    assert "it names checkpoint 2, which is gone" in unnamed.what
+
+
+def test_a_checkpoint_that_says_something_else_than_the_chain_is_found() -> None:
+    """Sound by itself, and covering the right segment; one that leaves out less than this version does is fine."""
+    store = written()
+    del store.objects[RUN.segment(5)], store.objects[RUN.checkpoint(5, end=True)]
+    reader = ChainReader(store, RUN)
+    entries = reader.read()
+    assert reader.last is not None
+    key = RUN.checkpoint(4)
+    store.objects[key] = seal_checkpoint(reader.last, entries)
+    found = verify(store, RUN)
+    assert (found.problems, found.checkpoints) == ([], 3)
+    store.objects[key] = seal_checkpoint(reader.last, [entry for entry in entries if not isinstance(entry.record, NodeFinished)])
+    assert [str(problem) for problem in verify(store, RUN).problems] == [
+        f"{store.root}/{key}: what it holds is not what the segments up to there say"
+    ]
+
+
+def seal_checkpoint(head: Header, entries: list[Entry]) -> bytes:
+    """A checkpoint of just these entries."""
+    lines = [b'{"seq":%d,"epoch":%d,"record":%s}' % (entry.seq, entry.epoch, entry.line) for entry in entries]
+    first = {"kind": "checkpoint", "v": 1, "run": head.run, "n": len(lines), "head": {**head.to_dict(), "sha256": head.sha256}}
+    return seal(first, lines)[0]
+
+
+@pytest.mark.parametrize(("name", "copied"), [("0000000003.jsonl", 2), ("0000000002.jsonl", 5), ("0000000004.end.jsonl", 2)])
+def test_a_checkpoint_in_another_place_is_found(name: str, copied: int) -> None:
+    store = written()
+    key = f"{RUN.prefix}/ckpt/{name}"
+    store.objects[key] = store.objects[RUN.checkpoint(copied, end=True)]
+    problems = verify(store, RUN).problems
+    assert f"{store.root}/{key}" in [problem.path for problem in problems]
+    assert any(f"it covers segment {copied} of" in problem.what for problem in problems)
 
 
 def test_strangers_are_notes() -> None:
     store = written()
-    for name in ("seg/readme.txt", "seg/1.jsonl", "seg/00000000001.jsonl", "files/notes.md", "thumbs.db"):
+    for name in (
+        "ckpt/0000000002.html",
+        "ckpt/2.jsonl",
+        "seg/readme.txt",
+        "seg/1.jsonl",
+        "seg/00000000001.jsonl",
+        "files/notes.md",
+        "thumbs.db",
+    ):
         store.objects[f"{RUN.prefix}/{name}"] = b"x"
     found = verify(store, RUN)
     assert found.problems == []
     assert sorted(note.split(":")[1].removeprefix(f"//base/{RUN.prefix}/") for note in found.notes) == [
+        "ckpt/0000000002.html",
+        "ckpt/2.jsonl",
         "files/notes.md",
         "seg/00000000001.jsonl",
         "seg/1.jsonl",

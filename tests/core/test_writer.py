@@ -7,9 +7,14 @@ No test waits for time to pass: a store says when a request came in and is told 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
+import socket
+import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +24,10 @@ from ledger_watcher.errors import Ambiguous, ConfigError, CorruptLedger, Denied,
 from ledger_watcher.ledger import ChainReader, Kind, LedgerWriter, RunKey, WriterOptions
 from ledger_watcher.ledger.chain import ChainWriter
 from ledger_watcher.ledger.segments import unpack
-from ledger_watcher.records import Artifact, AttemptFinished, AttemptStarted, Heartbeat, Record
+from ledger_watcher.ledger.verify import verify
+from ledger_watcher.records import Artifact, AttemptFinished, AttemptStarted, Heartbeat, HookFinished, Outcome, Record, utcnow
 from ledger_watcher.storage import LocalStore, Store
-from tests.core.chains import RUN, finished, note, notes, raw_chain, started
+from tests.core.chains import NOW, RUN, Chain, finished, note, notes, raw_chain, started
 from tests.core.stores import PATIENCE, Fault, FaultyStore, MemoryStore, OutageStore, OverwritingStore
 
 HOUR = 3600.0
@@ -104,10 +110,10 @@ def test_a_second_attempt_knows_the_first(store: OutageStore) -> None:
 def test_denied_at_open_is_said_at_once() -> None:
     """One request and its answer: wrong permissions are for a person, not for another try (the bound here is an hour)."""
     store = FaultyStore()
-    store.script("get", Fault.DENIED)
+    store.script("list", Fault.DENIED)
     with pytest.raises(Denied):
         LedgerWriter(store, RUN, options=WriterOptions(open_timeout=HOUR, retry_first=HOUR)).open(started())
-    assert store.calls == [("get", RUN.segment(0))]
+    assert store.calls == [("list", f"{RUN.prefix}/ckpt")]
 
 
 def test_a_writer_that_may_only_read_is_told_at_open() -> None:
@@ -135,6 +141,7 @@ def test_a_corrupt_ledger_is_refused_at_open(store: OutageStore) -> None:
 def test_open_tries_again_while_the_storage_is_away() -> None:
     """A moment's trouble at the start costs a moment, whatever it is that fails; the attempt is still the first."""
     store = FaultyStore()
+    store.script("list", Fault.TRANSIENT, Fault.NONE, Fault.TRANSIENT)
     store.script("get", Fault.TRANSIENT, Fault.TRANSIENT, Fault.NONE, Fault.TRANSIENT)
     store.script("create", Fault.TRANSIENT, Fault.LOST_REQUEST, Fault.LOST_ACK)
     writer = LedgerWriter(store, RUN, options=PATIENT)
@@ -148,9 +155,9 @@ def test_open_gives_up_after_its_bound() -> None:
     """The storage's own error says what was tried; nothing runs on."""
     store = FaultyStore(chance=lambda _operation: Fault.TRANSIENT)
     options = WriterOptions(open_timeout=0.01, retry_first=0.001, retry_longest=0.001)
-    with pytest.raises(Transient, match="get "):
+    with pytest.raises(Transient, match="list "):
         LedgerWriter(store, RUN, options=options).open(started())
-    assert store.count("get") > 1
+    assert store.count("list") > 1
 
 
 # Committing --------------------------------------------------------------------------------------------------------------
@@ -426,10 +433,171 @@ def test_a_drain_gives_up_at_its_bound_and_says_how_many_records_are_lost(store:
     append_all(writer, "first")
     store.wait_for(lambda: store.count("refused") >= 1)
     append_all(writer, *texts(40))
-    with pytest.raises(WriterStopped, match=r"^42 records of shop / .* are not in the ledger test://base.*0\.02 s .*away") as caught:
+    with pytest.raises(WriterStopped, match=r"^42 records of shop / .* are not in the ledger test://base.* in time \(.*away") as caught:
         writer.close(finished())
     assert writer.error is caught.value
     assert written(store) == ["kept"]
+    first, *lines = saved(caught.value)
+    assert (first["kind"], first["root"], first["run"], first["epoch"]) == ("unwritten", store.root, RUN.prefix, 1)
+    assert lines == [json.loads(codec.encode(record)) for record in (*map(note, ["first", *texts(40)]), finished())]
+
+
+def saved(error: WriterStopped) -> list[dict[str, object]]:
+    """The lines of the file that the message names, which only its owner may read; the file is gone then."""
+    [path] = map(Path, re.findall(r"They are in the local file (\S+\.jsonl)\.", str(error)))
+    assert path.stat().st_mode & 0o777 == 0o600
+    found = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    path.unlink()
+    return found
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where files go that a writer saves."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_finish_within_bounds_what_is_under_way(store: OutageStore) -> None:
+    """A writer that closes with an hour to drain is told to hurry from another thread; a later bound does not give it more time."""
+    options = WriterOptions(commit_interval=0.0, heartbeat=HOUR, retry_first=HOUR, retry_longest=HOUR, drain_timeout=HOUR)
+    writer = LedgerWriter(store, RUN, options=options)
+    naps = Naps(writer)
+    writer.open(started())
+    store.away = Transient
+    append_all(writer, "a")
+    assert naps.begun.acquire(timeout=PATIENCE)
+    closing = Closing(writer)
+    writer.finish_within(0.0)
+    writer.finish_within(HOUR)
+    with pytest.raises(WriterStopped, match=r"^2 records of"):
+        closing.result()
+
+
+def test_a_file_that_is_being_stored_is_bounded_by_the_end_too(store: OutageStore) -> None:
+    """An upload that would be tried for an hour gives up when its writer has to be done."""
+    options = WriterOptions(commit_interval=HOUR, heartbeat=HOUR, retry_first=0.001, retry_longest=0.001, drain_timeout=HOUR)
+    writer = LedgerWriter(store, RUN, options=options)
+    writer.open(started())
+    store.away = Transient
+    writer.finish_within(0.0)
+    with pytest.raises(Transient):
+        writer.put_file("sources.json", b"[]")
+    store.away = None
+    writer.close(finished())
+    assert kinds(store) == ["fence", "end"]
+
+
+def test_what_cannot_be_saved_either_is_said(store: OutageStore, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No local folder to write to: the message does not name a file that is not there."""
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary / "gone"))
+    writer = LedgerWriter(store, RUN, options=WriterOptions(heartbeat=HOUR, drain_timeout=0.0))
+    writer.open(started())
+    store.away = Transient
+    with pytest.raises(WriterStopped, match=r"could not be saved to .*/gone/.* either: \[Errno 2\]"):
+        writer.close(finished())
+
+
+def test_log_records_beyond_the_bounds_are_dropped_and_the_end_says_so(store: OutageStore, opened: list[LedgerWriter]) -> None:
+    """While the storage is away, memory and file fill up: dbt's lines are given up, everything else is kept, in order."""
+    options = WriterOptions(commit_interval=0.0, heartbeat=HOUR, memory_bytes=2000, disk_bytes=2000, retry_first=0.001, retry_longest=0.001)
+    writer = LedgerWriter(store, RUN, options=options)
+    opened.append(writer)
+    writer.open(started())
+    store.away = Transient
+    append_all(writer, "first")
+    store.wait_for(lambda: store.count("refused") >= 1)
+    append_all(writer, *texts(1000))
+    hooks = [HookFinished(ts=NOW, unique_id=f"operation.{number}", outcome=Outcome.SUCCESS, status="OK") for number in range(50)]
+    for hook in hooks:
+        writer.append(hook)
+    dropped = writer._backlog.dropped
+    assert 0 < dropped < 1000
+    store.away = None
+    writer.close(replace(finished(), incomplete="one more thing"))
+    *said, end = records(store)
+    assert written(store) == ["first", *texts(1000 - dropped)], "those that came first were kept"
+    assert [record for record in said if isinstance(record, HookFinished)] == hooks
+    assert end == replace(finished(), incomplete=f"one more thing; {dropped} log records were dropped while the storage was away")
+
+
+def test_a_checkpoint_comes_after_so_many_segments_and_the_next_segment_names_it(store: OutageStore) -> None:
+    """And one behind the end, which is the last."""
+    options = WriterOptions(commit_interval=0.0, heartbeat=HOUR, commit_bytes=1, segment_bytes=1, checkpoint_segments=4)
+    writer = LedgerWriter(store, RUN, options=options)
+    writer.open(started())
+    for number in range(10):
+        writer.append(HookFinished(ts=NOW, unique_id=f"operation.{number}", outcome=Outcome.SUCCESS, status="OK"))
+    writer.close(finished())
+    assert store.list(f"{RUN.prefix}/ckpt") == ["0000000004.jsonl", "0000000010.jsonl", "0000000011.end.jsonl"]
+    assert [header.get("ckpt_seq") for header, _ in raw_chain(store)] == [None] * 5 + [4] + [None] * 5 + [10]
+    assert verify(store, RUN).problems == []
+
+
+def test_checkpoints_that_add_little_are_rarer(store: OutageStore) -> None:
+    """One record that is large, then many small ones: up to eight times as many segments."""
+    options = WriterOptions(commit_interval=0.0, heartbeat=HOUR, commit_bytes=1, segment_bytes=1, checkpoint_segments=4)
+    writer = LedgerWriter(store, RUN, options=options)
+    writer.open(started())
+    append_all(writer, "x" * 100_000, *texts(40))
+    writer.close(finished())
+    assert store.list(f"{RUN.prefix}/ckpt") == ["0000000004.jsonl", "0000000036.jsonl", "0000000042.end.jsonl"]
+
+
+@pytest.mark.parametrize("error", [Transient, Denied, Ambiguous, CorruptLedger])
+def test_a_checkpoint_that_cannot_be_written_costs_a_warning(
+    store: OutageStore, error: type[Exception], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chain does without: all records are there, and readers begin at its first segment."""
+    create = store.create
+    refused: list[str] = []
+
+    def refuse(key: str, data: bytes) -> None:
+        if "/ckpt/" in key:
+            refused.append(key)
+            raise error("create", key)
+        create(key, data)
+
+    monkeypatch.setattr(store, "create", refuse)
+    options = WriterOptions(commit_interval=0.0, heartbeat=HOUR, commit_bytes=1, segment_bytes=1, checkpoint_segments=4)
+    writer = LedgerWriter(store, RUN, options=options)
+    writer.open(started())
+    append_all(writer, *texts(20))
+    writer.close(finished())
+    assert written(store) == texts(20)
+    assert sum("A checkpoint of the ledger was not written" in message for message in caplog.messages) == len(refused) > 2
+    assert notes(ChainReader(store, RUN).open()) == []
+    assert all("ckpt_seq" not in header for header, _ in raw_chain(store))
+
+
+# A takeover --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("host", "pid", "waits"), [("elsewhere", os.getpid(), True), (None, os.getpid(), True), (None, 2**22 + 1, False)])
+def test_a_takeover_waits_for_an_attempt_that_may_be_alive(store: OutageStore, host: str | None, pid: int, *, waits: bool) -> None:
+    """Another host's may be; of this host's processes one knows."""
+    other = ChainWriter(store, RUN)
+    other.claim(replace(started(host=host or socket.gethostname()), pid=pid))
+    writer = LedgerWriter(store, RUN, options=WriterOptions(heartbeat=HOUR, takeover_grace=HOUR))
+    writer.open(started())
+    assert 0.0 <= writer.takeover_wait <= HOUR
+    assert (writer.takeover_wait > 0) == waits
+    writer.close(finished())
+    after_an_end = LedgerWriter(store, RUN, options=WriterOptions(heartbeat=HOUR, takeover_grace=HOUR))
+    after_an_end.open(started())
+    assert after_an_end.takeover_wait == 0
+    after_an_end.close(finished())
+
+
+def test_a_takeover_of_an_attempt_that_is_long_silent_does_not_wait(store: OutageStore) -> None:
+    """Its newest segment is older than the grace."""
+    chain = Chain(store)
+    chain.fence()
+    writer = LedgerWriter(store, RUN, options=WriterOptions(heartbeat=HOUR))
+    writer.open(started())
+    silent = (utcnow() - NOW).total_seconds()
+    assert (writer.takeover_wait == 0) == (silent > WriterOptions().takeover_grace)
+    writer.close(finished())
 
 
 def test_the_end_alone_may_be_what_is_lost(store: OutageStore) -> None:
@@ -455,7 +623,7 @@ def test_a_drain_of_a_storage_that_is_too_slow_is_bounded_too(store: OutageStore
     store.wait_for(lambda: ("begin", RUN.segment(1)) in store.calls)
     closing = Closing(writer)
     store.go()
-    with pytest.raises(WriterStopped, match=r"^10 records of .*within 0 s \(it is too slow\)"):
+    with pytest.raises(WriterStopped, match=r"^10 records of .* in time \(it is too slow\)"):
         closing.result()
     assert written(store) == ["first"]
 
@@ -533,7 +701,7 @@ def test_a_fenced_writer_says_so_once_and_stops(store: OutageStore) -> None:
     with pytest.raises(Fenced):
         zombie.close(finished())
     assert fenced == [caught.value] == [zombie.error]
-    assert not zombie._queue, "nothing is kept for nobody"
+    assert (len(zombie._backlog), zombie._backlog.nbytes) == (0, 0), "nothing is kept for nobody"
     append_all(second, "second")
     second.close(finished())
     assert written(store) == ["second"]

@@ -28,9 +28,9 @@ def at(seconds: float) -> datetime:
     return BORN + timedelta(seconds=seconds)
 
 
-def began(seconds: float) -> AttemptStarted:
+def began(seconds: float, **more: Any) -> AttemptStarted:
     """An attempt whose producer task started then."""
-    return AttemptStarted(ts=at(seconds), attempt=0, command=("dbt", "build"), invocation="i", producer_started_at=at(seconds))
+    return AttemptStarted(ts=at(seconds), attempt=0, command=("dbt", "build"), invocation="i", producer_started_at=at(seconds), **more)
 
 
 def done(unique_id: str, outcome: Outcome = Outcome.SUCCESS, seconds: float = 5.0, **more: Any) -> NodeFinished:

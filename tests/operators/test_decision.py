@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_watcher.records import NodeStarted, Outcome, Record
+from ledger_watcher.records import ONLY, DbtStarted, NodeStarted, Outcome, Record
 from ledger_watcher.state import RunState
-from ledger_watcher_airflow.decision import SLACK, TERMINAL, Kind, Verdict, Watcher, decide, fresh_record
+from ledger_watcher_airflow.decision import RECOVERING, SLACK, TERMINAL, Kind, Verdict, Watcher, decide, fresh_record, open_recovery
 from tests.operators.runs import BORN, at, began, done, over, planned, state_of
 
 NODE = "model.shop.a"
@@ -84,6 +85,17 @@ def test_a_node_that_dbt_was_never_to_build_fails_and_says_what_to_deploy() -> N
     assert found.kind is Kind.FAIL
     assert NODE in found.reason
     assert "Deploy" in found.reason
+
+
+def test_a_node_that_a_content_dbt_never_spoke_of_is_not_in_its_project() -> None:
+    """Unless something of that attempt is lost, or it is no attempt of this try, or dbt did not end well: then it is built."""
+    spoke = DbtStarted(ts=at(2), dbt_version="1.11.0")
+    found = verdict(state_of([began(1), planned(NODE, OTHER), spoke, done(OTHER), over()]), "success")
+    assert found.kind is Kind.FAIL
+    assert "Deploy" in found.reason
+    lossy = replace(over(), incomplete="events were lost")
+    for start, end in ((1, lossy), (1, over(code=1)), (-100, over())):
+        assert verdict(state_of([began(start), planned(NODE, OTHER), spoke, done(OTHER), end]), "success").kind is Kind.RECOVER
 
 
 def test_the_plan_of_an_old_attempt_says_nothing() -> None:
@@ -291,3 +303,55 @@ def test_every_verdict_follows_from_the_records(attempts: list[list[Record]], pr
             assert set(fresh) == set(watched)
             assert not set(fresh.values()).isdisjoint({Outcome.FAILED, Outcome.CANCELLED})
     assert found.reason
+
+
+# Recoveries ----------------------------------------------------------------------------------------------------------
+
+
+def recovery(seconds: float, *nodes: str) -> list[Record]:
+    """An attempt that builds these nodes only."""
+    return [began(seconds, scope=ONLY, task_id="b_run"), planned(*nodes)]
+
+
+def test_everything_without_an_answer_waits_for_a_recovery() -> None:
+    state = state_of([began(1), over()], recovery(10, OTHER))
+    assert open_recovery(state) is state.attempts[2]
+    for tried in (1, 2):
+        assert verdict(state, RECOVERING, tried=tried).kind is Kind.WAIT
+    skipped = state_of([began(1), done(NODE, Outcome.SKIPPED), over()], recovery(10, OTHER))
+    assert verdict(skipped, RECOVERING).kind is Kind.WAIT
+
+
+@pytest.mark.parametrize("producer", ENDED)
+def test_what_a_recovery_built_is_mirrored(producer: str) -> None:
+    """A record of the recovery is fresh for tasks born before it began."""
+    for outcome, kind in ((Outcome.SUCCESS, Kind.SUCCEED), (Outcome.FAILED, Kind.FAIL)):
+        state = state_of([began(-60), done(NODE, Outcome.FAILED, -50), over()], [*recovery(10, NODE), done(NODE, outcome, 12), over()])
+        assert verdict(state, producer, tried=2).kind is kind
+        assert open_recovery(state) is None
+
+
+@pytest.mark.parametrize("producer", ENDED)
+@pytest.mark.parametrize("end", [[over("Database Error", 2)], []])
+def test_a_recovery_that_left_a_node_without_a_result_fails_its_task(producer: str, end: list[Record]) -> None:
+    """Not recovered again in the same try: that would go on for ever. The next try does it."""
+    state = state_of([began(-60), done(NODE, Outcome.FAILED, -50), over()], [*recovery(10, NODE, OTHER), *end])
+    found = verdict(state, producer, tried=2)
+    assert found.kind is Kind.FAIL
+    assert ("Database Error" if end else "killed") in found.reason
+    later = decide(Watcher(nodes=(NODE,), born=at(60), try_number=3), state, producer)
+    assert later.kind is Kind.RECOVER
+
+
+@pytest.mark.parametrize("producer", ["success", "failed"])
+def test_a_recovery_of_others_is_followed_by_one_of_its_own(producer: str) -> None:
+    state = state_of([began(-60), over()], [*recovery(10, OTHER), done(OTHER, seconds=12), over()])
+    assert verdict(state, producer, tried=2).kind is Kind.RECOVER
+
+
+def test_the_plan_of_a_recovery_is_not_that_of_the_run() -> None:
+    """A node that was planned and got no record is recovered although the newest attempt did not plan it."""
+    state = state_of([began(1), planned(NODE, OTHER), over()], [*recovery(10, OTHER), over()])
+    assert verdict(state, "success").kind is Kind.RECOVER
+    strange = state_of([began(1), planned(OTHER), over()], [*recovery(10, OTHER), over()])
+    assert "differ" in verdict(strange, "success").reason

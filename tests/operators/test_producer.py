@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from ledger_watcher.records import EndedBy, HookFinished, Outcome, Record
 from ledger_watcher_airflow import DbtDag, DbtProducerWatcherOperator, ExecutionConfig, InvocationMode, ProjectConfig
 from tests.operators.runs import at, began, done, planned, state_of
 
+RUN_STARTED = datetime(2026, 7, 31, 11, 0, tzinfo=timezone.utc)
 A, B, HIDDEN = "model.shop.orders", "model.shop.sales", "function.shop.f"
 STARTED = datetime(2026, 7, 31, 12, 0, tzinfo=timezone.utc)
 
@@ -65,9 +66,17 @@ def producer(make_dag: Callable[..., DbtDag], tmp_path: Path) -> DbtProducerWatc
     return make_dag(execution_config=ExecutionConfig(ledger_uri=str(tmp_path / "ledger"))).get_task("dbt_producer_watcher")
 
 
-def context(**more: Any) -> Any:  # noqa: ANN401 - a stand-in for Airflow's context
-    ti = SimpleNamespace(dag_id="shop", run_id="manual__1", map_index=-1, try_number=2, start_date=STARTED, **more)
-    return {"ti": ti, "dag_run": SimpleNamespace(clear_number=1)}
+def context(states: Mapping[str, str | None] | None = None, *, tried: int = 2) -> Any:  # noqa: ANN401 - a stand-in for Airflow's context
+    ti = SimpleNamespace(
+        dag_id="shop",
+        run_id="manual__1",
+        task_id="dbt_producer_watcher",
+        map_index=-1,
+        try_number=tried,
+        start_date=STARTED,
+        get_task_states=lambda **_: {"manual__1": dict(states or {})},
+    )
+    return {"ti": ti, "dag_run": SimpleNamespace(clear_number=1, start_date=RUN_STARTED)}
 
 
 def test_the_capture_is_asked_for_this_try_of_this_run(
@@ -87,6 +96,26 @@ def test_the_capture_is_asked_for_this_try_of_this_run(
     assert (request.in_process, request.project_dir, request.env) == (False, project, {"A": "1", "B": "3"})
     assert (request.try_number, request.clear_number, request.producer_started_at) == (2, 1, STARTED)
     assert (set(request.plan or ()), request.plan_source) == (set(producer.nodes), "airflow")
+    assert (request.done, request.since, request.only, request.after) == (frozenset(), RUN_STARTED, None, None)
+
+
+def test_what_airflow_shows_as_done_is_not_built_again(producer: DbtProducerWatcherOperator, capture: FakeCapture) -> None:
+    """A later try passes on whose tasks are green; a first try has nothing to pass on and asks nobody."""
+    states = {"raw_seed": "success", "orders.run": "success", "orders.test": "failed", "sales.run": None}
+    producer.execute(context(states))
+    assert capture.request is not None
+    assert capture.request.done == {"seed.shop.raw", "model.shop.orders"}
+    producer.execute(context(states, tried=1))
+    assert capture.request.done == frozenset()
+
+
+def test_a_recovery_builds_some_nodes_in_the_task_of_one_of_them(producer: DbtProducerWatcherOperator, capture: FakeCapture) -> None:
+    capture.outcome = result(done(A, Outcome.FAILED), code=1)
+    producer.recover(context(), only=frozenset({A, B}), after=3)
+    request = capture.request
+    assert request is not None
+    assert (request.only, request.after, request.task_id, request.done) == ({A, B}, 3, "dbt_producer_watcher", frozenset())
+    assert request.producer_started_at is None, "the attempt begins now, whenever the task was deferred first"
 
 
 # When it is green ----------------------------------------------------------------------------------------------------

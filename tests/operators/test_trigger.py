@@ -15,12 +15,12 @@ from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEven
 
 from ledger_watcher.errors import Denied
 from ledger_watcher.ledger import RunKey
-from ledger_watcher.records import DbtStarted, Outcome
+from ledger_watcher.records import ONLY, DbtStarted, Outcome
 from ledger_watcher_airflow import tail as tail_module
 from ledger_watcher_airflow import trigger as trigger_module
 from ledger_watcher_airflow.ledger import LedgerRef
 from ledger_watcher_airflow.tail import TailKey
-from ledger_watcher_airflow.trigger import NodeTrigger, born_at, describe, producer_state
+from ledger_watcher_airflow.trigger import RECOVER, NodeTrigger, born_at, describe, producer_state
 from tests.operators.runs import BORN, RUN, Attempt, CountingStore, at, began, done, over, planned, said, state_of, task_id_born
 
 A, B = "model.shop.a", "model.shop.b"
@@ -71,7 +71,12 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
 def trigger_of(tmp_path: Path, *nodes: str, tried: int = 1, born: float = 0, **more: Any) -> NodeTrigger:
     trigger = NodeTrigger(ledger=str(tmp_path), nodes=nodes or (A,), producer=PRODUCER, poll=0.002, **more)
     trigger.task_instance = SimpleNamespace(  # type: ignore[assignment]
-        dag_id=RUN.dag_id, run_id=RUN.run_id, task_id="a_run", map_index=-1, try_number=tried, id=task_id_born(at(born))
+        dag_id=RUN.dag_id,
+        run_id=RUN.run_id,
+        task_id=f"{trigger.nodes[0].split('.')[-1]}_run",
+        map_index=-1,
+        try_number=tried,
+        id=task_id_born(at(born)),
     )
     return trigger
 
@@ -111,7 +116,7 @@ def test_it_ends_the_task_as_dbt_ended_the_node(
 
 
 @pytest.mark.parametrize("state", ["success", "failed"])
-def test_what_dbt_skipped_fails_in_the_end_and_says_how_to_run_it(
+def test_what_dbt_skipped_is_built_by_a_worker_in_the_end(
     tmp_path: Path, store: CountingStore, producer: SimpleNamespace, lines: list[tuple[int, str]], state: str
 ) -> None:
     attempt = Attempt(store, began(0))
@@ -119,10 +124,36 @@ def test_what_dbt_skipped_fails_in_the_end_and_says_how_to_run_it(
     attempt.end()
     producer.state = state
     (found,) = run(trigger_of(tmp_path))
-    assert type(found) is TaskFailedEvent
-    assert "model.shop.above" in texts(lines)
-    assert PRODUCER in texts(lines)
-    assert logging.ERROR in {level for level, _ in lines}
+    assert type(found) is TriggerEvent, "a plain event: Airflow calls `resume` on a worker"
+    assert "model.shop.above" in found.payload[RECOVER]
+    assert "A worker runs dbt again" in texts(lines)
+
+
+def test_one_task_of_many_goes_to_a_worker_and_the_others_mirror_it(
+    tmp_path: Path, store: CountingStore, producer: SimpleNamespace
+) -> None:
+    """50 nodes wait for a recovery: one event asks for it, the other 49 end by its records."""
+    names = [f"model.shop.m{i}" for i in range(50)]
+    attempt = Attempt(store, began(0))
+    attempt.write(*(done(name, Outcome.SKIPPED, skip_cause=("model.shop.above",)) for name in names))
+    attempt.end()
+    producer.state = "success"
+
+    async def scene() -> list[TriggerEvent]:
+        waiting = [asyncio.create_task(events_of(trigger_of(tmp_path, name))) for name in names]
+        done_first, rest = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        await asyncio.sleep(0.1)
+        assert len(done_first) == 1
+        assert not any(task.done() for task in rest)
+        (event,) = next(iter(done_first)).result()
+        assert type(event) is TriggerEvent
+        recovery = Attempt(store, began(20, scope=ONLY, task_id="t"))
+        producer.state = "running"  # of the task that runs the recovery, which is asked for too
+        recovery.write(planned(*names), *(done(name, seconds=25) for name in names))
+        recovery.end()
+        return [event for task in rest for event in await asyncio.wait_for(task, 20)]
+
+    assert [type(event) for event in asyncio.run(scene())] == [TaskSuccessEvent] * 49
 
 
 def test_a_node_that_dbt_was_not_to_build_fails_with_the_reason(
@@ -142,7 +173,7 @@ def test_a_second_try_does_not_take_the_record_of_the_first(tmp_path: Path, stor
     Attempt(store, began(0)).write(done(A, Outcome.FAILED, 5))
     producer.state = "failed"
     first, second = run(trigger_of(tmp_path), trigger_of(tmp_path, tried=2, born=60))
-    assert (type(first), type(second)) == (TaskFailedEvent, TaskFailedEvent)
+    assert (type(first), type(second)) == (TaskFailedEvent, TriggerEvent)
     Attempt(store, began(61)).write(done(A, seconds=70))
     (third,) = run(trigger_of(tmp_path, tried=2, born=60))
     assert type(third) is TaskSuccessEvent

@@ -1,0 +1,181 @@
+"""What a user may say to ``dbt build``, under the names that users of astronomer-cosmos know, and the command line that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from ledger_watcher import codec
+from ledger_watcher.errors import ConfigError
+from ledger_watcher_airflow.config import ProfileConfig, ProjectConfig
+
+Word = TypeVar("Word")
+
+_LISTS = ("dbt_cmd_flags", "dbt_cmd_global_flags")
+_SELECTIONS = ("select", "exclude")
+_BOOLEANS = (
+    "full_refresh",
+    "fail_fast",
+    "warn_error",
+    "no_version_check",
+    "cache_selected_only",
+    "quiet",
+    "partial_parse",
+    "install_deps",
+    "append_env",
+    "cancel_query_on_kill",
+)
+_MEANINGLESS = {
+    "models": "dbt calls it select: write select=[...]",
+    "db_name": "dbt build has no such option: the database comes from the profile",
+    "schema": "dbt build has no such option: the schema comes from the profile (ProfileConfig(target_name=...))",
+    "skip_exit_code": "a node that fails never skips the producer, it fails its own task; leave it out",
+    "output_encoding": "dbt's events are UTF-8; leave it out",
+    "callback": "dbt's artifacts are stored in the ledger, `ledger-watcher export` writes them to a file; leave it out",
+    "callback_args": "dbt's artifacts are stored in the ledger, `ledger-watcher export` writes them to a file; leave it out",
+    "should_store_compiled_sql": "the ledger never holds compiled SQL, it may hold secrets; leave it out",
+    "should_upload_compiled_sql": "the ledger never holds compiled SQL, it may hold secrets; leave it out",
+    "manifest_filepath": "write ProjectConfig(manifest_path=...)",
+    "project_dir": "write ProjectConfig(dbt_project_path=...)",
+    "cache_dir": "dbt keeps its own partial parse in the project's target folder; leave it out",
+    "invocation_mode": "write ExecutionConfig(invocation_mode=...)",
+    "dbt_executable_path": "write ExecutionConfig(dbt_executable_path=...)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DbtFlags:
+    """What a user may add to ``dbt build``. The values of ``vars`` and ``env`` are Jinja templates, as operator arguments are.
+
+    :param vars: ``--vars``; they win over those of the project configuration (which are no templates).
+    :param env: environment variables for dbt, on top of the worker's (or the container's) and of the project configuration's.
+    :param select: and ``exclude``, ``selector``: what dbt builds. The tasks of nodes that are left out find no record of theirs.
+    :param target: output of the profile, instead of ``ProfileConfig.target_name``.
+    :param partial_parse: ``False`` makes dbt parse everything anew.
+    :param install_deps: run ``dbt deps`` before.
+    :param append_env: only ``True``: dbt needs the environment that it is started in.
+    :param cancel_query_on_kill: only ``True``: a killed producer interrupts dbt, which cancels its queries.
+    :param dbt_cmd_flags: flags behind ``build``, as they are.
+    :param dbt_cmd_global_flags: flags in front of ``build``, as they are.
+    """
+
+    full_refresh: bool = False
+    fail_fast: bool = False
+    warn_error: bool = False
+    no_version_check: bool = False
+    cache_selected_only: bool = False
+    quiet: bool = False
+    partial_parse: bool = True
+    install_deps: bool = False
+    threads: int | None = None
+    target: str | None = None
+    select: str | Sequence[str] = ()
+    exclude: str | Sequence[str] = ()
+    selector: str | None = None
+    indirect_selection: str | None = None
+    append_env: bool = True
+    cancel_query_on_kill: bool = True
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    dbt_cmd_flags: Sequence[str] = ()
+    dbt_cmd_global_flags: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("vars", "env"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ConfigError(f"{name} is a {type(getattr(self, name)).__name__}; write a dict.")
+        for name in _BOOLEANS:
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name}={getattr(self, name)!r} is neither True nor False.")
+        self._check_words()
+        if self.threads is not None and (isinstance(self.threads, bool) or not isinstance(self.threads, int) or self.threads < 1):
+            raise ConfigError(f"threads={self.threads!r} is no number of threads; write threads=8.")
+        if self.selector and (self.select or self.exclude):
+            raise ConfigError("selector together with select or exclude: dbt would ignore the latter; give one of them.")
+        if not self.append_env:
+            raise ConfigError("append_env=False: dbt needs the environment that it is started in (PATH, credentials); leave it out.")
+        if not self.cancel_query_on_kill:
+            raise ConfigError(
+                "cancel_query_on_kill=False: a killed producer always interrupts dbt, which cancels its queries; leave it out."
+            )
+
+    def _check_words(self) -> None:
+        for name in _LISTS:
+            if isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} is a string; write a list with one string per argument: {name}=['--threads', '8'].")
+        for name in (*_LISTS, *_SELECTIONS):
+            odd = [word for word in getattr(self, name) if not isinstance(word, str)]
+            if odd:
+                raise ConfigError(f"{name} holds {odd[0]!r}; every argument is a string.")
+
+    @classmethod
+    def split(cls, operator_args: Mapping[str, Any]) -> tuple[DbtFlags, dict[str, Any]]:
+        """The flags among a user's ``operator_args``, and the rest, which is Airflow's.
+
+        :raises ConfigError: an argument that has no meaning here, or a wrong value.
+        """
+        for name, advice in _MEANINGLESS.items():
+            if name in operator_args:
+                raise ConfigError(f"operator_args[{name!r}] has no meaning here: {advice}.")
+        known = cls.__dataclass_fields__
+        flags = {name: value for name, value in operator_args.items() if name in known and value is not None}
+        return cls(**flags), {name: value for name, value in operator_args.items() if name not in known}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DbtBuild:
+    """One ``dbt build``: of which project, with which profile and flags, without which resource types."""
+
+    project: ProjectConfig
+    profile: ProfileConfig
+    flags: DbtFlags = field(default_factory=DbtFlags)
+    excluded_types: tuple[str, ...] = ()
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What is added to the environment."""
+        return {**self.project.env_vars, **self.flags.env}
+
+    def argv(self, executable: str) -> tuple[str, ...]:
+        """The command line, with ``--vars`` as JSON."""
+        variables = {**self.project.dbt_vars, **self.flags.vars}
+        return self.around(executable, ("--vars", codec.dumps(variables).decode()) if variables else ())
+
+    def around(self, executable: str, variables: Sequence[Word]) -> tuple[str | Word, ...]:
+        """The command line with these words as ``--vars``."""
+        flags = self.flags
+        profile = replace(self.profile, target_name=flags.target) if flags.target else self.profile
+        return (
+            executable,
+            *_switch("--warn-error", on=flags.warn_error),
+            *_switch("--no-version-check", on=flags.no_version_check),
+            *_switch("--cache-selected-only", on=flags.cache_selected_only),
+            *_switch("--quiet", on=flags.quiet),
+            *_switch("--no-partial-parse", on=not flags.partial_parse),
+            *flags.dbt_cmd_global_flags,
+            "build",
+            "--project-dir",
+            str(self.project.project_dir),
+            *profile.flags,
+            *variables,
+            *_switch("--full-refresh", on=flags.full_refresh),
+            *_switch("--fail-fast", on=flags.fail_fast),
+            *_option("--threads", flags.threads),
+            *_option("--select", flags.select),
+            *_option("--exclude", flags.exclude),
+            *_option("--selector", flags.selector),
+            *_option("--indirect-selection", flags.indirect_selection),
+            *(part for kind in self.excluded_types for part in ("--exclude-resource-type", kind)),
+            *flags.dbt_cmd_flags,
+        )
+
+
+def _switch(name: str, *, on: bool) -> tuple[str, ...]:
+    return (name,) if on else ()
+
+
+def _option(name: str, value: str | int | Sequence[str] | None) -> tuple[str, ...]:
+    """dbt takes several values as ``--select a b`` and as ``--select a --select b``; the latter is clear whatever follows."""
+    values = [str(value)] if isinstance(value, (str, int)) else value or ()
+    return tuple(part for one in values if one for part in (name, one))

@@ -1,0 +1,110 @@
+"""Recovery: one dbt run, on a worker, for everything of a DAG run that waits and that the producer will not build any more.
+
+It goes through the producer's own way of running dbt and is an attempt in the same ledger, so the other tasks mirror it as it goes. It
+claims the epoch after the one that it looked at, or none: so of two tasks that begin it, one goes back to waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from airflow.sdk.exceptions import AirflowException
+
+from ledger_watcher.errors import Fenced, LedgerWatcherError, Overtaken
+from ledger_watcher.ledger import RunFollower, RunKey
+from ledger_watcher.state import RunState
+from ledger_watcher_airflow.decision import RECOVERING, Kind, Verdict, Watcher, decide, open_recovery
+from ledger_watcher_airflow.states import task_states
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from ledger_watcher_airflow.ledger import LedgerRef
+
+_UNFINISHED = frozenset({None, "scheduled", "queued", "running", "restarting", "deferred", "up_for_retry", "up_for_reschedule"})
+"""States of tasks that still have to show what dbt does."""
+
+
+@runtime_checkable
+class Recovers(Protocol):
+    """A producer that can build some nodes only."""
+
+    task_id: str
+
+    def on_kill(self) -> None:
+        """Interrupt dbt."""
+
+    def recover(self, context: Context, *, only: frozenset[str], after: int) -> None:
+        """Run dbt for the nodes ``only``, as an attempt of this DAG run. It returns when dbt has ended, however it ended.
+
+        :param after: claim the epoch after this one, or none.
+        :raises Overtaken: there is a newer epoch.
+        :raises Fenced: another attempt took the run over.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """What one task that was sent to a worker does.
+
+    ``tasks`` are the nodes of each task that mirrors the same ledger, ``producer`` is the operator that ran dbt.
+    """
+
+    ledger: LedgerRef
+    run: RunKey
+    watcher: Watcher
+    producer: Any
+    tasks: Mapping[str, Iterable[str]]
+
+    def run_dbt(self, context: Context, log: Any) -> tuple[Verdict, RunState]:  # noqa: ANN401 - Airflow's logger
+        """Bring about an answer for the watcher's nodes and return it; ``WAIT`` if another attempt will have it.
+
+        :raises AirflowException: dbt cannot be run from here.
+        """
+        if not isinstance(self.producer, Recovers):
+            raise AirflowException(
+                f"The producer {type(self.producer).__name__} cannot run dbt for single nodes: clear it together with this task."
+            )
+        states = task_states(context["ti"])
+        state = self._look()
+        recovery = open_recovery(state)
+        runner = recovery.started.task_id if recovery is not None and recovery.started is not None else None
+        lives = runner not in (None, self.watcher.task_id) and states.get(str(runner)) == "running"
+        verdict = decide(self.watcher, state, RECOVERING if lives else states.get(self.producer.task_id, "removed"))
+        if verdict.kind is not Kind.RECOVER:
+            return verdict, state
+        only = self._waiting(state, states, getattr(context["dag_run"], "clear_number", None))
+        newest = max(state.attempts, default=0)
+        log.info("Recovery: dbt builds %d nodes: %s", len(only), ", ".join(sorted(only)))
+        try:
+            self.producer.recover(context, only=only, after=newest)
+        except (Overtaken, Fenced) as error:
+            log.info("%s", error)
+            return Verdict(Kind.WAIT, str(error)), state
+        except LedgerWatcherError as error:
+            raise AirflowException(str(error)) from error
+        state = self._look()
+        return decide(self.watcher, state, "success"), state
+
+    def interrupt(self) -> None:
+        """Interrupt dbt, if it runs."""
+        if isinstance(self.producer, Recovers):
+            self.producer.on_kill()
+
+    def _look(self) -> RunState:
+        return RunFollower(self.ledger.store(), self.run).snapshot()
+
+    def _waiting(self, state: RunState, states: Mapping[str, str | None], clear_number: int | None) -> frozenset[str]:
+        """The nodes of all tasks that have not ended, without those that dbt has built since the last clear: their tasks are only late."""
+        built = {
+            unique_id
+            for unique_id, node in state.nodes.items()
+            if node.finished is not None
+            and node.finished.outcome.ok
+            and (started := state.attempts[node.epoch].started) is not None
+            and started.clear_number == clear_number
+        }
+        late = {unique_id for task_id, nodes in self.tasks.items() if states.get(task_id, "removed") in _UNFINISHED for unique_id in nodes}
+        return frozenset((late - built) | set(self.watcher.nodes))
