@@ -3,12 +3,13 @@
 from ledger_watcher.project.graph import TaskKind, TaskSpec, TestBehavior, build_graph
 from ledger_watcher.project.manifest import load_project
 from ledger_watcher.project.names import ID_LIMIT
-from ledger_watcher.project.view import BUILDABLE, TESTS, NodeView, ProjectView
+from ledger_watcher.project.view import BUILDABLE, TESTS, WITHOUT_TASK, NodeView, ProjectView
 
 __all__ = [
     "BUILDABLE",
     "ID_LIMIT",
     "TESTS",
+    "WITHOUT_TASK",
     "NodeView",
     "ProjectView",
     "TaskKind",

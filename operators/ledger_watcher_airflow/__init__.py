@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ExecutionMode,
         InvocationMode,
         LoadMode,
+        ProducerRetryOn,
         ProfileConfig,
         ProjectConfig,
         RenderConfig,
@@ -45,7 +46,16 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "config": ("ExecutionConfig", "ExecutionMode", "InvocationMode", "LoadMode", "ProfileConfig", "ProjectConfig", "RenderConfig"),
+    "config": (
+        "ExecutionConfig",
+        "ExecutionMode",
+        "InvocationMode",
+        "LoadMode",
+        "ProducerRetryOn",
+        "ProfileConfig",
+        "ProjectConfig",
+        "RenderConfig",
+    ),
     "consumer": (
         "DbtConsumerWatcherSensor",
         "DbtRunWatcherOperator",
@@ -89,6 +99,7 @@ __all__ = [
     "LoadMode",
     "Producer",
     "ProducerCommand",
+    "ProducerRetryOn",
     "ProfileConfig",
     "ProjectConfig",
     "RenderConfig",

@@ -26,6 +26,13 @@ class ExecutionMode(str, Enum):
     """The same, with the dbt of a virtual environment that the worker makes from ``operator_args={"py_requirements": [...]}``."""
 
 
+class ProducerRetryOn(str, Enum):
+    """What the producer's retries are for."""
+
+    UNFINISHED = "unfinished"
+    NODE_ERRORS = "node_errors"
+
+
 class InvocationMode(str, Enum):
     """How the producer starts dbt."""
 
@@ -149,6 +156,8 @@ class ExecutionConfig:
     :param virtualenv_dir: where ``WATCHER_VIRTUALENV`` keeps its environments; in the cache folder of the worker's user if not given.
     :param producer: runs dbt anywhere else: ``kubernetes_producer(image=...)``, ``ssh_producer(...)``, ..., or a function that makes an
         operator of a :class:`~ledger_watcher_airflow.producers.ProducerCommand`.
+    :param producer_retry_on: what the producer's ``retries`` are for: ``UNFINISHED``, runs of dbt that did not end (killed, no connection), or
+        ``NODE_ERRORS``, failed nodes too: their tasks then wait for the producer's last try, and use none of their own.
     :param poll_interval: seconds between two looks into the ledger.
     """
 
@@ -159,15 +168,22 @@ class ExecutionConfig:
     dbt_executable_path: str | Path | None = None
     virtualenv_dir: str | Path | None = None
     producer: Callable[[Any], Any] | None = None
+    producer_retry_on: ProducerRetryOn = ProducerRetryOn.UNFINISHED
     poll_interval: float = 1.0
 
     def __post_init__(self) -> None:
         _take_member(self, "execution_mode", ExecutionMode)
+        _take_member(self, "producer_retry_on", ProducerRetryOn)
         if self.invocation_mode is not None:
             _take_member(self, "invocation_mode", InvocationMode)
         self._check_who_runs_dbt()
 
     def _check_who_runs_dbt(self) -> None:
+        if self.producer is not None and self.producer_retry_on is ProducerRetryOn.NODE_ERRORS:
+            raise ConfigError(
+                "ExecutionConfig(producer_retry_on=ProducerRetryOn.NODE_ERRORS) is not for producer=...; give the nodes' tasks retries instead "
+                "(operator_args={'retries': 1}): one run of dbt builds all that failed."
+            )
         in_virtualenv = self.execution_mode is ExecutionMode.WATCHER_VIRTUALENV
         if self.producer is not None and not callable(self.producer):
             raise ConfigError(

@@ -37,6 +37,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
     :param ledger: the ledger's root.
     :param producer_task_id: task id of the producer, whose state decides once the ledger has no more to say.
     :param ledger_group: task group path of the producer, part of the ledger's identity.
+    :param patient: wait for the producer's last try before a failure counts.
     """
 
     ui_color = "#f4efe6"
@@ -49,6 +50,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         producer_task_id: str,
         ledger_group: str = "",
         poll_interval: float = 1.0,
+        patient: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("timeout", _TIMEOUT)
@@ -63,6 +65,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             "group": (ledger_group, ""),
             "deployment": (ledger.deployment, DEFAULT_DEPLOYMENT),
             "poll": (poll_interval, 1.0),
+            "patient": (patient, False),
         }
         self.producer_task_id = producer_task_id
         self.ledger = ledger

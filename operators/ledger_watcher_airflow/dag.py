@@ -9,8 +9,8 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseOperator, TaskGroup
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import ID_LIMIT, TaskKind, TaskSpec, TestBehavior, build_graph, load_project
-from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProfileConfig, ProjectConfig, RenderConfig
+from ledger_watcher.project import ID_LIMIT, WITHOUT_TASK, TaskKind, TaskSpec, TestBehavior, build_graph, load_project
+from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProducerRetryOn, ProfileConfig, ProjectConfig, RenderConfig
 from ledger_watcher_airflow.consumer import (
     DbtConsumerWatcherSensor,
     DbtRunWatcherOperator,
@@ -114,6 +114,7 @@ class _Renderer:
             raise ConfigError(f"The manifest {self._project.manifest} has no models, seeds or snapshots, so there is nothing to run.")
         producer = self._producer(
             sorted({unique_id for spec in graph for unique_id in spec.nodes}),
+            sorted(node.unique_id for node in view.nodes.values() if node.resource_type in WITHOUT_TASK),
             ("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
         )
         groups = {name: TaskGroup(name) for name in dict.fromkeys(spec.group for spec in graph) if name}
@@ -123,7 +124,7 @@ class _Renderer:
                 tasks[spec.key].set_upstream(tasks[parent])
         return {spec.key: groups.get(spec.group or "", tasks[spec.key]) for spec in graph if spec.kind is not TaskKind.TEST}
 
-    def _producer(self, nodes: list[str], excluded_types: tuple[str, ...]) -> BaseOperator:
+    def _producer(self, nodes: list[str], without_task: list[str], excluded_types: tuple[str, ...]) -> BaseOperator:
         execution = self._execution
         # A priority for all tasks is not meant to put the producer among those that wait for it.
         task_args = {name: value for name, value in self._task_args.items() if name not in ("priority_weight", "weight_rule")}
@@ -140,6 +141,7 @@ class _Renderer:
             "execution_config": execution,
             "ledger": self._ledger,
             "nodes": nodes,
+            "without_task": without_task,
             "flags": self._flags,
             "excluded_types": excluded_types,
             "ledger_group": self._group,
@@ -162,6 +164,7 @@ class _Renderer:
             producer_task_id=producer,
             ledger_group=self._group,
             poll_interval=self._execution.poll_interval,
+            patient=self._execution.producer_retry_on is ProducerRetryOn.NODE_ERRORS,
             **place,
             **self._task_args,
         )

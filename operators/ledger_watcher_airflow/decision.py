@@ -7,7 +7,7 @@ retries, clears and a run that was deleted and created again; older records neve
 | newest fresh record | producer's task | verdict |
 |---|---|---|
 | success, warn, no-op, reused | any | SUCCEED |
-| failed, cancelled | any | FAIL, with dbt's message |
+| failed, cancelled | any | FAIL, with dbt's message (patient: WAIT until it is terminal) |
 | skipped | not terminal | WAIT |
 | skipped | terminal | RECOVER |
 | none | not terminal | WAIT |
@@ -60,12 +60,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watcher:
-    """One try of one node's task: what it mirrors, when it was born, its number and the task's id."""
+    """One try of one node's task: what it mirrors, when it was born, its number and the task's id.
+
+    ``patient``: the producer builds failed nodes again while it has tries left, so a failure counts when it has ended.
+    """
 
     nodes: tuple[str, ...]
     born: datetime
     try_number: int
     task_id: str = ""
+    patient: bool = False
 
 
 def decide(watcher: Watcher, state: RunState, producer: str | None) -> Verdict:
@@ -96,6 +100,8 @@ def decide_node(unique_id: str, watcher: Watcher, state: RunState, producer: str
         return _without_record(unique_id, watcher, state, producer)
     if record.outcome.ok:
         return Verdict(Kind.SUCCEED, f"{unique_id}: {record.status}")
+    if record.outcome is not Outcome.SKIPPED and watcher.patient and producer not in TERMINAL:
+        return Verdict(Kind.WAIT, f"{unique_id}: {record.status}; the producer is {producer or 'not started'} and may build it again")
     if record.outcome is not Outcome.SKIPPED:
         return Verdict(Kind.FAIL, f"{unique_id}: {record.status}: {record.message or 'dbt gave no message'}")
     cause = f" because of {', '.join(record.skip_cause)}" if record.skip_cause else ""

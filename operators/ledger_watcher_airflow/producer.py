@@ -14,10 +14,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from ledger_watcher.errors import ConfigError, Fenced, LedgerWatcherError
 from ledger_watcher.records import EndedBy
 from ledger_watcher.verdict import HANDLED, errors_of
-from ledger_watcher_airflow.config import ExecutionConfig, ProfileConfig, ProjectConfig
+from ledger_watcher_airflow.config import ExecutionConfig, ProducerRetryOn, ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.flags import DbtBuild, DbtFlags
 from ledger_watcher_airflow.ledger import LedgerRef, run_key
-from ledger_watcher_airflow.states import nodes_of_tasks, task_states
+from ledger_watcher_airflow.states import done_nodes
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -37,6 +37,7 @@ class DbtProducerWatcherOperator(BaseOperator):
     connection errors, a failing hook, a kill) or when something failed that has no task.
 
     :param nodes: unique_ids of the nodes that have tasks, which is the plan of the run.
+    :param without_task: those that dbt builds too and that have none, such as functions.
     :param ledger_group: task group path, part of the ledger's identity.
     """
 
@@ -50,6 +51,7 @@ class DbtProducerWatcherOperator(BaseOperator):
         execution_config: ExecutionConfig,
         ledger: LedgerRef,
         nodes: Sequence[str] = (),
+        without_task: Sequence[str] = (),
         flags: DbtFlags | None = None,
         excluded_types: Sequence[str] = (),
         ledger_group: str = "",
@@ -60,6 +62,7 @@ class DbtProducerWatcherOperator(BaseOperator):
         self.execution_config = execution_config
         self.ledger = ledger
         self.nodes = tuple(nodes)
+        self.without_task = tuple(without_task)
         self.build = DbtBuild(
             project=project_config, profile=profile_config, flags=flags or DbtFlags(), excluded_types=tuple(excluded_types)
         )
@@ -71,13 +74,17 @@ class DbtProducerWatcherOperator(BaseOperator):
         ti = context["ti"]
         try:
             result = self._run(
-                context, done=self._done(ti), plan=self.nodes or None, plan_source="airflow", producer_started_at=ti.start_date
+                context,
+                done=self._done(ti),
+                plan=(*self.nodes, *self.without_task) or None,
+                plan_source="airflow",
+                producer_started_at=ti.start_date,
             )
         except (ConfigError, Fenced) as error:  # the same again would end the same way
             raise AirflowFailException(str(error)) from error
         except LedgerWatcherError as error:
             raise AirflowException(str(error)) from error
-        self._judge(result)
+        self._judge(result, tries_left=ti.try_number <= ti.max_tries)
 
     def recover(self, context: Context, *, only: frozenset[str], after: int) -> None:
         """Run dbt for some nodes, in the task of one of them; see :class:`~ledger_watcher_airflow.recovery.Recovers`."""
@@ -114,13 +121,7 @@ class DbtProducerWatcherOperator(BaseOperator):
 
     def _done(self, ti: Any) -> frozenset[str]:  # noqa: ANN401 - Airflow's RuntimeTaskInstance
         """The nodes whose tasks are ``success`` now: after a clear, they are what is not to be built again."""
-        dag = self.get_dag()
-        if ti.try_number <= 1 or dag is None:
-            return frozenset()
-        states = task_states(ti)
-        nodes = nodes_of_tasks(dag, self.task_id)
-        shown = {unique_id for task_id in nodes if states.get(task_id) == "success" for unique_id in nodes[task_id]}
-        return frozenset(shown.difference(*(nodes[task_id] for task_id in nodes if states.get(task_id) != "success")))
+        return done_nodes(ti, self.get_dag(), self.task_id)
 
     def on_kill(self) -> None:
         """Interrupt dbt, so that it cancels its queries and the ledger gets its end. Airflow waits 5 s before it kills."""
@@ -162,12 +163,14 @@ class DbtProducerWatcherOperator(BaseOperator):
         if code:
             raise AirflowException(f"`dbt deps` ended with exit code {code}; its output is above. dbt build was not started.")
 
-    def _judge(self, result: CaptureResult) -> None:
+    def _judge(self, result: CaptureResult, *, tries_left: bool) -> None:
         errors = errors_of(result.state, self.nodes)
         if result.ended_by is EndedBy.EXIT and result.exit_code == 0:
             self.log.info("dbt built everything. End of the ledger: %s", result.end_sha256)
             return
         if result.ended_by is EndedBy.EXIT and result.exit_code == HANDLED and errors.shown and not errors.hidden:
+            if tries_left and self.execution_config.producer_retry_on is ProducerRetryOn.NODE_ERRORS:
+                raise AirflowException(f"{len(errors.shown)} nodes failed; the next try builds them again, and what waits for them.")
             self.log.warning(
                 "dbt ran to its end with %d failed nodes; their own tasks show them. End of the ledger: %s",
                 len(errors.shown),

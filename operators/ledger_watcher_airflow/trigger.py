@@ -30,6 +30,7 @@ class NodeTrigger(BaseTrigger):
     :param conn_id: Airflow connection of the storage.
     :param group: task group path of the producer, part of the ledger's identity.
     :param poll: seconds between two polls of the run's tail.
+    :param patient: the producer's retries are for failed nodes too.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - Airflow stores each argument by name; all but three have defaults and are then left out
@@ -41,6 +42,7 @@ class NodeTrigger(BaseTrigger):
         group: str = "",
         deployment: str = DEFAULT_DEPLOYMENT,
         poll: float = 1.0,
+        patient: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ledger = ledger
@@ -50,10 +52,11 @@ class NodeTrigger(BaseTrigger):
         self.group = group
         self.deployment = deployment
         self.poll = poll
+        self.patient = patient
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for another triggerer to take over."""
-        names = ("ledger", "nodes", "producer", "conn_id", "group", "deployment", "poll")
+        names = ("ledger", "nodes", "producer", "conn_id", "group", "deployment", "poll", "patient")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -75,7 +78,7 @@ class NodeTrigger(BaseTrigger):
             self.producer,
         )
         tail = tail_for(key, poll=self.poll, producer_state=producer_state)
-        watcher = Watcher(nodes=tuple(self.nodes), born=born_at(ti.id), try_number=ti.try_number, task_id=ti.task_id)
+        watcher = Watcher(nodes=tuple(self.nodes), born=born_at(ti.id), try_number=ti.try_number, task_id=ti.task_id, patient=self.patient)
         self.log.info("Watching %s in the ledger %s, run folder %s", ", ".join(self.nodes), self.ledger, key.run.prefix)
         verdict = await tail.wait(watcher, self.log.info)
         if verdict.kind is Kind.RECOVER:

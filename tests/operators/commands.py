@@ -12,6 +12,7 @@ from ledger_watcher_airflow import DbtBuild, DbtFlags, ProducerCommand, ProfileC
 from ledger_watcher_airflow.ledger import LedgerRef
 
 STARTED = datetime(2026, 7, 31, 12, 0, tzinfo=timezone.utc)
+BEGAN = datetime(2026, 7, 31, 11, 0, tzinfo=timezone.utc)
 NODES = ("model.shop.b", "model.shop.a")
 PLAIN = "manual__2026-07-31T12:00:00+00:00"
 HOSTILE = [
@@ -56,17 +57,18 @@ def context(run_id: str = PLAIN, *, conf: dict[str, Any] | None = None, map_inde
         run_id=run_id,
         map_index=map_index,
         try_number=2,
+        max_tries=0,
         start_date=STARTED,
         xcom_push=lambda **_: None,
         get_task_states=lambda **_: {},
     )
-    dag_run = SimpleNamespace(clear_number=1, conf=conf or {}, run_id=run_id, logical_date=STARTED)
+    dag_run = SimpleNamespace(clear_number=1, start_date=BEGAN, conf=conf or {}, run_id=run_id, logical_date=STARTED)
     return {"ti": ti, "task_instance": ti, "dag_run": dag_run, "run_id": run_id, "params": {}}
 
 
 def rendered(operator: Any, ctx: dict[str, Any]) -> Any:  # noqa: ANN401 - any operator
     """The operator as it is when it is executed."""
-    operator.render_template_fields(ctx, operator.get_template_env())
+    operator.render_template_fields({**ctx, "task": operator}, operator.get_template_env())
     return operator
 
 

@@ -355,3 +355,19 @@ def test_the_plan_of_a_recovery_is_not_that_of_the_run() -> None:
     assert verdict(state, "success").kind is Kind.RECOVER
     strange = state_of([began(1), planned(OTHER), over()], [*recovery(10, OTHER), over()])
     assert "differ" in verdict(strange, "success").reason
+
+
+@pytest.mark.parametrize("producer", RUNNING)
+def test_a_patient_task_waits_while_the_producer_may_build_its_node_again(producer: str | None) -> None:
+    failed = record_of(Outcome.FAILED, message="deadlock")
+    patient = Watcher(nodes=(NODE,), born=BORN, try_number=1, patient=True)
+    assert decide(patient, failed, producer).kind is Kind.WAIT
+    assert decide(patient, record_of(Outcome.SUCCESS), producer).kind is Kind.SUCCEED
+
+
+@pytest.mark.parametrize("producer", ENDED)
+def test_a_patient_task_takes_the_last_try_s_word(producer: str) -> None:
+    patient = Watcher(nodes=(NODE,), born=BORN, try_number=1, patient=True)
+    found = decide(patient, record_of(Outcome.FAILED, message="deadlock"), producer)
+    assert found.kind is Kind.FAIL
+    assert "deadlock" in found.reason

@@ -16,7 +16,8 @@ from ledger_watcher.capture.request import CaptureRequest, CaptureResult
 from ledger_watcher.errors import ConfigError, Fenced, WriterStopped
 from ledger_watcher.ledger import RunKey
 from ledger_watcher.records import EndedBy, HookFinished, Outcome, Record
-from ledger_watcher_airflow import DbtDag, DbtProducerWatcherOperator, ExecutionConfig, InvocationMode, ProjectConfig
+from ledger_watcher_airflow import DbtDag, DbtProducerWatcherOperator, ExecutionConfig, InvocationMode, ProducerRetryOn, ProjectConfig
+from ledger_watcher_airflow.trigger import NodeTrigger
 from tests.operators.runs import at, began, done, planned, state_of
 
 RUN_STARTED = datetime(2026, 7, 31, 11, 0, tzinfo=timezone.utc)
@@ -73,6 +74,7 @@ def context(states: Mapping[str, str | None] | None = None, *, tried: int = 2) -
         task_id="dbt_producer_watcher",
         map_index=-1,
         try_number=tried,
+        max_tries=2,
         start_date=STARTED,
         get_task_states=lambda **_: {"manual__1": dict(states or {})},
     )
@@ -107,6 +109,22 @@ def test_what_airflow_shows_as_done_is_not_built_again(producer: DbtProducerWatc
     assert capture.request.done == {"seed.shop.raw", "model.shop.orders"}
     producer.execute(context(states, tried=1))
     assert capture.request.done == frozenset()
+
+
+def test_failed_nodes_are_tried_again_if_that_is_what_its_retries_are_for(
+    make_dag: Callable[..., DbtDag], capture: FakeCapture, tmp_path: Path
+) -> None:
+    """While it has tries left; the last one leaves the failures to their own tasks."""
+    config = ExecutionConfig(ledger_uri=str(tmp_path / "ledger"), producer_retry_on=ProducerRetryOn.NODE_ERRORS)
+    dag = make_dag(execution_config=config, operator_args={"retries": 2})
+    producer = dag.get_task("dbt_producer_watcher")
+    capture.outcome = result(done(A, Outcome.FAILED), done(B, Outcome.SKIPPED), code=1)
+    with pytest.raises(AirflowException, match="the next try builds them again"):
+        producer.execute(context(tried=2))
+    producer.execute(context(tried=3))
+    consumer = dag.get_task("orders.run")
+    assert consumer.trigger_arguments["patient"] is True
+    assert NodeTrigger(**consumer.trigger_arguments).serialize()[1]["patient"] is True
 
 
 def test_a_recovery_builds_some_nodes_in_the_task_of_one_of_them(producer: DbtProducerWatcherOperator, capture: FakeCapture) -> None:
