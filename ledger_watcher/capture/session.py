@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -57,7 +57,6 @@ class Capture:
         self._runner: Runner | None = None
         self._console: Console | None = None
         self._interrupted = False
-        self._asked = threading.Event()
         self._dbt_ended = False
         self._result: CaptureResult | None = None
 
@@ -72,7 +71,6 @@ class Capture:
         When dbt has ended and the storage is away, give up waiting for it in :data:`HURRY` seconds.
         """
         self._interrupted = True
-        self._asked.set()
         if self._dbt_ended:
             self._writer.finish_within(HURRY)
         runner = self._runner  # set before run() looks at the flag, so that no interrupt falls in between
@@ -145,7 +143,9 @@ class Capture:
                 "The attempt before has no end, so its dbt may still run: it is fenced now, and has %.0f s to end.",
                 self._writer.takeover_wait,
             )
-            self._asked.wait(self._writer.takeover_wait)
+            until = time.monotonic() + self._writer.takeover_wait
+            while not self._interrupted and time.monotonic() < until:
+                time.sleep(0.1)  # not an Event, which a signal handler must not set
         with Workspace() as workspace:
             target = Target.prepare(checked.command, checked.project, checked.env, workspace)
             try:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
+import subprocess
+import sys
 import textwrap
+import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,8 +18,8 @@ from typing import Any
 import pytest
 
 from ledger_watcher import codec
-from ledger_watcher.capture import Capture, CaptureRequest, CaptureResult, Checked
-from ledger_watcher.errors import ConfigError, Denied, Fenced, Transient, WriterStopped
+from ledger_watcher.capture import Capture, CaptureRequest, CaptureResult, Checked, session
+from ledger_watcher.errors import ConfigError, Denied, Fenced, Overtaken, Transient, WriterStopped
 from ledger_watcher.ledger import ChainReader, RunKey, WriterOptions
 from ledger_watcher.ledger.chain import ChainWriter
 from ledger_watcher.records import AttemptStarted, EndedBy, Heartbeat, Outcome, Plan, utcnow
@@ -365,3 +371,76 @@ def test_a_relative_executable_is_the_callers_or_the_projects(dbt: FakeDbt, monk
     for name in ("./dbt", "../dbt"):
         request = CaptureRequest(command=(name, "build"), project_dir=dbt.project, env=dbt.env("sys.exit(0)"), forward=Screen())
         assert Capture(MemoryStore(), RUN, request, options=FAST).run().exit_code == 0
+
+
+# Giving way to others, and to people ---------------------------------------------------------------------------------
+
+
+def other_attempt(store: MemoryStore, **fields: Any) -> ChainWriter:
+    """An attempt without an end, of another process."""
+    started = AttemptStarted(ts=utcnow(), attempt=0, command=("dbt",), invocation="i", producer_started_at=utcnow(), **fields)
+    writer = ChainWriter(store, RUN)
+    writer.claim(started)
+    return writer
+
+
+def test_an_attempt_that_may_still_run_has_time_to_end_before_dbt_starts(dbt: FakeDbt) -> None:
+    """It is fenced first, and then waited for: its host is another one, so nobody knows whether it lives."""
+    store = MemoryStore()
+    other_attempt(store, host="elsewhere", pid=1)
+    run = Run(dbt, WAIT, store=store)
+    run.capture._writer._options = replace(FAST, takeover_grace=3600.0)
+    with running(run):
+        store.wait_for(lambda: RUN.segment(1) in store.objects)
+        run.capture.interrupt()  # else it would wait for an hour
+    assert run.result is not None
+    assert run.result.exit_code == 130
+    assert run.screen.lines == [], "dbt was not started"
+
+
+def test_an_attempt_whose_process_is_gone_is_not_waited_for(dbt: FakeDbt) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    store = MemoryStore()
+    other_attempt(store, host=socket.gethostname(), pid=gone.pid)
+    run = Run(dbt, ONE_MODEL, store=store)
+    run.capture._writer._options = replace(FAST, takeover_grace=3600.0)
+    assert run.done.exit_code == 0
+
+
+def test_an_attempt_that_is_to_follow_another_one_gives_way_to_a_newer(dbt: FakeDbt) -> None:
+    """dbt is not started, nothing is written."""
+    store = MemoryStore()
+    other_attempt(store)
+    before = set(store.objects)
+    with pytest.raises(Overtaken, match="newest attempt"):
+        _ = Run(dbt, ONE_MODEL, store=store, after=0).done
+    assert set(store.objects) == before
+    assert Run(dbt, ONE_MODEL, store=store, after=1, task_id="a_run").done.exit_code == 0
+
+
+def test_who_interrupts_again_does_not_wait_for_a_storage_that_is_away(dbt: FakeDbt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dbt has ended, the storage is away, the bound is an hour: the second Ctrl-C ends it, and the records are in a file."""
+    monkeypatch.setattr(session, "HURRY", 0.05)
+    store = FaultyStore()
+    run = Run(dbt, ONE_MODEL + "text('done')", store=store)
+    run.capture._options = run.capture._writer._options = replace(FAST, drain_timeout=3600.0)
+    claimed = store.create
+
+    def away(key: str, data: bytes) -> None:
+        if key != RUN.segment(0):
+            raise Transient("create", key, "away")
+        claimed(key, data)
+
+    monkeypatch.setattr(store, "create", away)
+    with running(run):
+        run.screen.wait_for("done")
+        while not run.capture._dbt_ended:
+            time.sleep(0.01)
+        run.capture.interrupt()
+    assert isinstance(run.raised, WriterStopped)
+    (file,) = re.findall(r"local file (\S+\.jsonl)", str(run.raised))
+    kept = [codec.loads(line)["kind"] for line in Path(file).read_text().splitlines()]
+    Path(file).unlink()
+    assert kept[0] == "unwritten"
+    assert {"node_finished", "attempt_finished"} < set(kept)
