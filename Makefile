@@ -59,4 +59,4 @@ lock: $(READY) ## pin the development environment anew
 	@scripts/lock.sh
 
 clean: ## remove environments and leftovers
-	rm -rf .venv .tools .work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-providers .tools .work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -60,11 +60,14 @@ class Journal:
 
     def read(self) -> tuple[dict[str, int], dict[str, int]]:
         """The pids of the services that run, and the exit codes (minus the signal for a kill) of those that ended."""
-        seen: dict[str, dict[str, int]] = {"started": {}, "ended": {}}
+        running: dict[str, int] = {}
+        ended: dict[str, int] = {}
         for line in self.path.read_text().splitlines() if self.path.exists() else []:
             name, event, number = line.split()
-            seen[event][name] = int(number)
-        return {name: pid for name, pid in seen["started"].items() if name not in seen["ended"]}, seen["ended"]
+            here, there = (running, ended) if event == "started" else (ended, running)
+            here[name] = int(number)
+            there.pop(name, None)
+        return running, ended
 
 
 class Nanny:
@@ -99,7 +102,11 @@ class Nanny:
             if not self._fork(name):
                 return argv
         while True:
-            self._ended(*os.wait())
+            pid, status = os.wait()
+            gone = self._running.get(pid, "")
+            # Killed, and started again, as a service manager does. One that ends on its own has a reason, which is reported.
+            if self._ended(pid, status) == -signal.SIGKILL and gone in self._later and not self._fork(gone):
+                return self._later[gone]
 
     def end(self) -> None:
         """SIGTERM to the services, and after a grace SIGKILL to every descendant; returns when there is none."""

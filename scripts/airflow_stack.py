@@ -113,6 +113,34 @@ class AirflowStack(AirflowClient):
         """The process id of every running service by name: api-server, scheduler, dag-processor, triggerer, triggerer-2, ..."""
         return self._journal.read()[0]
 
+    def command(self, *arguments: str, timeout: float = 240) -> str:
+        """What `airflow <arguments>` writes, run beside the services; StackError with all of it unless the exit code is 0."""
+        argv = [sys.executable, "-m", "airflow", *arguments]
+        done = subprocess.run(argv, env=self._env, cwd=self.home, check=False, capture_output=True, text=True, timeout=timeout)
+        if done.returncode:
+            raise StackError(f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def kill_service(self, name: str) -> None:
+        """SIGKILL a service other than the api-server with all its processes; the nanny starts it again at once."""
+        pid = self.pids()[name]
+        for victim in (pid, *airflow_nanny.descendants(pid)):
+            airflow_nanny.kill(victim)
+
+    def kill_task(self, dag_id: str, run_id: str, task_id: str, *, supervisor: bool = False) -> None:
+        """SIGKILL the process of a task that runs on a worker, together with what is below it; its supervisor too if asked to.
+
+        Raises StackError if the task has no process, or if that is none of this stack's.
+        """
+        where = {"d": dag_id, "r": run_id, "t": task_id}
+        rows = self.sql("select pid from task_instance where dag_id = :d and run_id = :r and task_id = :t", where)
+        pid = rows[0][0] if rows else None
+        if pid is None or self._nanny is None or pid not in airflow_nanny.descendants(self._nanny.pid):
+            raise StackError(f"{dag_id} {run_id} {task_id} has no process here (pid {pid})")
+        above = [int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])] if supervisor else []
+        for victim in (*above, pid, *airflow_nanny.descendants(pid)):
+            airflow_nanny.kill(victim)
+
     def _run(self, timeout: float) -> None:
         began = time.time()
         command = [sys.executable, airflow_nanny.__file__, str(os.getpid()), str(self._journal.path), str(self._triggerers)]
@@ -199,7 +227,14 @@ def _configuration(home: Path, url: str, parallelism: int) -> dict[str, str]:
             "namespace_levels": "http.access=WARNING",
             "uvicorn_logging_level": "WARNING",
         },
-        "scheduler": {"job_heartbeat_sec": "1", "scheduler_heartbeat_sec": "1", "scheduler_idle_sleep_time": "0.3"},
+        "scheduler": {
+            "job_heartbeat_sec": "1",
+            "scheduler_heartbeat_sec": "1",
+            "scheduler_idle_sleep_time": "0.3",
+            # Seconds until a task whose worker is gone is noticed; 300 otherwise.
+            "task_instance_heartbeat_timeout": "30",
+            "task_instance_heartbeat_timeout_detection_interval": "3",
+        },
         "triggerer": {"job_heartbeat_sec": "1"},
         "workers": {"min_heartbeat_interval": "1"},  # a worker is busy for up to this long after the end of its task
     }

@@ -17,7 +17,7 @@ import click
 
 from ledger_watcher import codec
 from ledger_watcher.capture import Capture, CaptureRequest, Checked
-from ledger_watcher.capture.plan import read_plan
+from ledger_watcher.capture.plan import read_plan, unpack
 from ledger_watcher.capture.request import CaptureResult
 from ledger_watcher.cli._common import LedgerCommand, parse_storage_options, say_note
 from ledger_watcher.deps import install_deps
@@ -33,8 +33,24 @@ _NO_EXIT_CODE = 1
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+_T = TypeVar("_T")
+
+
+def _unless_empty(convert: Callable[[str], _T]) -> Callable[[str], _T | None]:
+    """An empty value is as none at all: what fills a command in from a template always writes the option.
+
+    click turns the ValueError of ``convert`` into a usage error, and names the type as it is called.
+    """
+
+    def converted(text: str) -> _T | None:
+        return convert(text) if text else None
+
+    converted.__name__ = convert.__name__.strip("_")
+    return converted
+
+
 def _time(text: str) -> datetime:
-    """An RFC 3339 time; click turns the ValueError into a usage error."""
+    """An RFC 3339 time."""
     return codec.time_of(text).astimezone(timezone.utc)
 
 
@@ -62,7 +78,22 @@ def _option(*names: str, **attrs: Any) -> Callable[[_F], _F]:
 @_option("--storage-option", "storage_options", multiple=True, metavar="KEY=VALUE", help="For the storage library; VALUE may be JSON.")
 @_option("--try-number", type=int, metavar="N", help="The try of the Airflow task that runs this.")
 @_option("--clear-number", type=int, metavar="N", help="The DAG run's clear_number.")
-@_option("--producer-started-at", type=_time, metavar="TIME", help="When the Airflow task that runs this started (RFC 3339).")
+@_option(
+    "--producer-started-at",
+    type=_unless_empty(_time),
+    metavar="TIME",
+    help="When the Airflow task that runs this started (RFC 3339). Default: now.",
+)
+@_option("--task-id", metavar="ID", help="The Airflow task that runs this, if it is not the producer.")
+@_option(
+    "--since",
+    type=_unless_empty(_time),
+    metavar="TIME",
+    help="When the run began (RFC 3339): attempts from before are those of a deleted run of the same name, and do not count.",
+)
+@_option("--done", metavar="PACKED", help="Nodes that are not to be built, whatever the ledger says of them: see below.")
+@_option("--only", metavar="PACKED", help="Build these nodes, and nothing else: see below.")
+@_option("--after", type=_unless_empty(int), metavar="N", help="The newest attempt must be this one; if another began meanwhile, stop.")
 @_option(
     "--plan", type=click.Path(path_type=Path), metavar="FILE", help="The unique_ids that the run is to build: a JSON list, or one a line."
 )
@@ -84,8 +115,12 @@ def run(command: tuple[str, ...], **options: Any) -> None:
     Given the id of a run that the ledger has (--run-id), it goes on from there: dbt builds what has not succeeded yet, and is not started
     if nothing is left. The user's selection is then replaced by the nodes that are left, all other flags stay.
 
+    PACKED is a set of unique_ids, base64 of zlib of a JSON list; ledger_watcher.capture.plan.pack() makes it. Where an option
+    stands with an empty value, it is as if it were left out.
+
     With --rendered, 1 becomes 0 if dbt ran to its end, recorded exactly those nodes, and every error is one of theirs: then their tasks
-    show it, and the one that runs this has done its work. Airflow's producers give it.
+    show it, and the one that runs this has done its work. Airflow's producers give it. With --only it says nothing: the exit code
+    is dbt's.
     """
     if options["resume"] and options["run_id"] is None:
         raise ConfigError("--resume needs --run-id, the run to go on with; `ledger-watcher ls` shows them.")
@@ -100,6 +135,11 @@ def run(command: tuple[str, ...], **options: Any) -> None:
         plan=read_plan(options["plan"]) if options["plan"] else None,
         fresh=options["fresh"],
         resume=options["resume"],
+        done=unpack(options["done"]) if options["done"] else frozenset(),
+        only=unpack(options["only"]) if options["only"] else None,
+        since=options["since"],
+        after=options["after"],
+        task_id=options["task_id"] or None,
     )
     key = RunKey(
         dag_id=options["dag_id"] or Checked.of(request).project.name or "dbt",
@@ -119,21 +159,23 @@ def run(command: tuple[str, ...], **options: Any) -> None:
     for problem in result.problems:
         say_note(f"Note: {problem}")
     say_note(f"Ledger ended with {result.end_sha256} (dbt: exit code {result.exit_code}, {result.ended_by.value}).")
-    code = _NO_EXIT_CODE if result.exit_code is None else result.exit_code
-    sys.exit(_judged(result, options["rendered"]) if options["rendered"] else code)
+    sys.exit(_judged(result, request, options["rendered"]))
 
 
-def _judged(result: CaptureResult, rendered: str) -> int:
+def _judged(result: CaptureResult, request: CaptureRequest, rendered: str | None) -> int:
     """The exit code for whoever has a task per node: see ``--rendered``."""
     code = _NO_EXIT_CODE if result.exit_code is None else result.exit_code
-    if code != HANDLED or result.exit_code is None or result.ended_by is not EndedBy.EXIT:
+    if rendered is None or request.only is not None or result.exit_code not in (0, HANDLED) or result.ended_by is not EndedBy.EXIT:
         return code
-    recorded = recorded_nodes(result.state)
+    recorded = recorded_nodes(result.state) | request.done
     if rendered_hash(recorded) != rendered:
         say_note(
-            f"The {len(recorded)} nodes that dbt worked on are not those that have a task in Airflow: its manifest is of another version of "
-            "this project, or of another selection. So the exit code is dbt's."
+            f"The {len(recorded)} nodes that dbt worked on are not those that have a task in Airflow: the manifest of the DAG file is of another "
+            "version of this project than the one that dbt ran, or of another selection. Deploy the same version to both, then clear the "
+            f"run. The exit code is dbt's ({code})."
         )
+        return code
+    if code != HANDLED:
         return code
     errors = errors_of(result.state, recorded)
     if errors.hidden or not errors.shown:

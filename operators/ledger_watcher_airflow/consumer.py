@@ -1,48 +1,74 @@
-"""The task of a node: mirrors the ledger, holds no worker."""
+"""The task of a node: mirrors the ledger, and holds no worker unless it is asked to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException
-from airflow.sdk.execution_time.timeout import timeout
+from airflow.sdk.execution_time.timeout import timeout as time_limit
 from airflow.triggers.base import StartTriggerArgs
 
+from ledger_watcher.errors import ConfigError
+from ledger_watcher.ledger import RunKey
 from ledger_watcher.records import utcnow
-from ledger_watcher_airflow.decision import Kind, Watcher
+from ledger_watcher.state import RunState
+from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_warnings, warnings_of
+from ledger_watcher_airflow.decision import Kind, Verdict, Watcher
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
 from ledger_watcher_airflow.states import nodes_of_tasks
-from ledger_watcher_airflow.trigger import RECOVER, NodeTrigger, born_at, replay
+from ledger_watcher_airflow.trigger import ON_SUCCESS, ON_WARNING, RECOVER, WARNED, NodeTrigger, born_at, replay
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from ledger_watcher_airflow.poke import RunWatch
     from ledger_watcher_airflow.recovery import Recovery
 
 _TIMEOUT = 7 * 86400.0
-"""Airflow's own default. Nothing here uses it, but Airflow would look it up in its configuration for every task of every parse."""
+"""Airflow's own default, which Airflow would look up in its configuration for every task of every parse."""
+_RESCHEDULE_INTERVAL = 60.0
+"""Airflow's own default, too: in mode ``reschedule`` each look starts a process on a worker."""
+_SENSOR_ONLY = {
+    "mode": "poke",
+    "soft_fail": False,
+    "never_fail": False,
+    "silent_fail": False,
+    "exponential_backoff": False,
+    "max_wait": None,
+}
+"""What means nothing to a task that waits in the triggerer, with its defaults."""
 
 
 class DbtConsumerWatcherSensor(BaseSensorOperator):
     """Shows what became of one dbt node (or of a few, such as the tests of a model) in the run's ledger.
 
     It starts in the triggerer and ends there: no worker, no pool slot, no XCom. ``execute`` runs only where Airflow does not know how to
-    start a task in the triggerer (before 3.3.1, and in ``dag.test()``).
+    start a task in the triggerer (before 3.3.1, and in ``dag.test()``). It ends on a worker where Airflow needs one: a success with an
+    ``on_success_callback`` or ``on_execute_callback``, and a warning with an ``on_warning_callback``.
+
+    ``execution_timeout`` is that of a run of dbt in this task, and does not count the waiting.
 
     :param nodes: unique_ids of the nodes that this task mirrors.
     :param ledger: the ledger's root.
     :param producer_task_id: task id of the producer, whose state decides once the ledger has no more to say.
     :param ledger_group: task group path of the producer, part of the ledger's identity.
+    :param poll_interval: seconds between two looks into the ledger.
     :param patient: wait for the producer's last try before a failure counts.
+    :param deferrable: ``False``: wait on a worker, for deployments without a triggerer. ``mode``, ``soft_fail`` and their like then mean what
+        they mean for every sensor.
+    :param poke_interval: instead of ``poll_interval``; in mode ``reschedule`` it is 60 s if not given.
+    :param timeout: for the whole waiting, as for every sensor: then the task fails and is not retried.
+    :param on_warning_callback: called with the context and, in it, ``test_names`` and ``test_results`` (messages) of the nodes that warned.
+    :raises ConfigError: arguments that do not go together.
     """
 
     ui_color = "#f4efe6"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - Airflow applies a DAG's default_args by name
         self,
         *,
         nodes: Sequence[str],
@@ -51,47 +77,96 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         ledger_group: str = "",
         poll_interval: float = 1.0,
         patient: bool = False,
+        deferrable: bool = True,
+        poke_interval: timedelta | float | None = None,
+        timeout: timedelta | float | None = None,
+        on_warning_callback: Callbacks = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("timeout", _TIMEOUT)
-        super().__init__(poke_interval=poll_interval, **kwargs)
+        super().__init__(
+            poke_interval=poll_interval if poke_interval is None else poke_interval,
+            timeout=_TIMEOUT if timeout is None else timeout,
+            **kwargs,
+        )
         self.recovery_timeout = self.execution_timeout
         self.execution_timeout = None  # Airflow counts the waiting for dbt too, which is no execution of this task
         self._recovery: Recovery | None = None
-        self.start_from_trigger = True
+        self._watch: RunWatch | None = None
+        self._waits_for = ""
+        self._warning_callbacks = checked("on_warning_callback", on_warning_callback)
+        self.deferrable = deferrable
+        self.producer_task_id = producer_task_id
+        self.ledger = ledger
+        self.ledger_group = ledger_group
         # Only what differs from the trigger's own defaults: this is stored in the serialized DAG once per task.
         optional = {
             "conn_id": (ledger.conn_id, None),
             "group": (ledger_group, ""),
             "deployment": (ledger.deployment, DEFAULT_DEPLOYMENT),
-            "poll": (poll_interval, 1.0),
+            "poll": (poll_interval if poke_interval is None else self.poke_interval, 1.0),
             "patient": (patient, False),
+            "worker": (self._ends_on_a_worker(), ""),
         }
-        self.producer_task_id = producer_task_id
-        self.ledger = ledger
-        self.ledger_group = ledger_group
         self.trigger_arguments: dict[str, Any] = {
             "ledger": ledger.uri,
             "nodes": list(nodes),
             "producer": producer_task_id,
             **{name: value for name, (value, default) in optional.items() if value != default},
         }
-        self.start_trigger_args = StartTriggerArgs(
-            trigger_cls=f"{NodeTrigger.__module__}.{NodeTrigger.__qualname__}",
-            trigger_kwargs=self.trigger_arguments,
-            next_method="resume",
-        )
+        self._trigger_timeout = None if timeout is None else timedelta(seconds=self.timeout)
+        if poke_interval is None and not deferrable and self.mode == "reschedule":
+            self.poke_interval = _RESCHEDULE_INTERVAL
+        self._check_sensor()
+        if deferrable:
+            self.start_from_trigger = True
+            self.start_trigger_args = StartTriggerArgs(
+                trigger_cls=f"{NodeTrigger.__module__}.{NodeTrigger.__qualname__}",
+                trigger_kwargs=self.trigger_arguments,
+                next_method="resume",
+                timeout=self._trigger_timeout,
+            )
 
     def execute(self, context: Context) -> None:
-        """Defer to the trigger; in ``dag.test()``, where tasks run one after another, step back until the producer has run."""
+        """Wait: in the trigger, or here if ``deferrable=False``. In ``dag.test()``, where tasks run one by one, let the producer run first."""
         if _in_dag_test() and not _producer_ended(context, self.producer_task_id):
             raise AirflowRescheduleException(utcnow() + timedelta(seconds=1))
-        self.defer(trigger=NodeTrigger(**self.trigger_arguments), method_name="resume")
+        if self.deferrable:
+            self._defer()
+        super().execute(context)
+
+    def poke(self, context: Context) -> bool:
+        """One look; whether the task has ended well.
+
+        :raises AirflowException: it has ended, and not well.
+        """
+        from ledger_watcher_airflow.poke import RunWatch  # noqa: PLC0415 - a DAG file's parse needs none of it
+
+        ti = context["ti"]
+        watcher = self._watcher(ti)
+        if self._watch is None:
+            self._watch = RunWatch(ledger=self.ledger, run=self._run(ti), producer=self.producer_task_id)
+        verdict, state = self._watch.look(watcher, ti), self._watch.state
+        if verdict.kind is Kind.RECOVER:
+            self.log.info("%s. This task runs dbt again, for itself and whatever else waits.", verdict.reason)
+            verdict, state = self._recover(context, watcher)
+        if verdict.kind is Kind.WAIT:
+            if verdict.reason != self._waits_for:
+                self.log.info("Waiting: %s", verdict.reason)
+                self._waits_for = verdict.reason
+            return False
+        self._end(context, watcher, verdict, state)
+        return True
 
     def resume(self, context: Context, event: Any) -> None:  # noqa: ANN401 - whatever the trigger yielded
         """Run dbt for everything that waits, if the trigger asked for it; else end the task as the trigger said, where Airflow could not."""
         if isinstance(event, dict) and RECOVER in event:
-            self._recover(context)
+            watcher = self._watcher(context["ti"])
+            verdict, state = self._recover(context, watcher)
+            if verdict.kind is Kind.WAIT:
+                self._defer()
+            self._end(context, watcher, verdict, state)
+        elif isinstance(event, dict) and WARNED in event:
+            tell_of_warnings(self._warning_callbacks, context, event[WARNED], self.log)
         elif event != "success":
             raise AirflowException("dbt did not build what this task stands for; the cause is in the log lines above.")
 
@@ -100,38 +175,66 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         if self._recovery is not None:
             self._recovery.interrupt()
 
-    def _recover(self, context: Context) -> None:
-        """Recover, and end as dbt ended the nodes of this task; back to waiting if another attempt began.
+    def _defer(self) -> NoReturn:
+        self.defer(trigger=NodeTrigger(**self.trigger_arguments), method_name="resume", timeout=self._trigger_timeout)
 
-        ``execution_timeout`` is that of this run of dbt.
-        """
+    def _recover(self, context: Context, watcher: Watcher) -> tuple[Verdict, RunState]:
+        """Run dbt, within ``execution_timeout``, and say how it ended for the nodes of this task; ``WAIT`` if another attempt began."""
         from ledger_watcher_airflow.recovery import Recovery  # noqa: PLC0415 - a DAG file's parse needs none of it
 
-        ti, dag = context["ti"], self.get_dag()
+        dag = self.get_dag()
         if dag is None:
             raise RuntimeError("a task that runs has a DAG")
-        arguments = self.trigger_arguments
-        watcher = Watcher(nodes=tuple(arguments["nodes"]), born=born_at(ti.id), try_number=ti.try_number, task_id=self.task_id)
         self._recovery = Recovery(
             ledger=self.ledger,
-            run=run_key(
-                deployment=self.ledger.deployment,
-                dag_id=ti.dag_id,
-                run_id=ti.run_id,
-                group=self.ledger_group,
-                map_index=-1 if ti.map_index is None else ti.map_index,
-            ),
+            run=self._run(context["ti"]),
             watcher=watcher,
             producer=dag.get_task(self.producer_task_id),
             tasks=nodes_of_tasks(dag, self.producer_task_id),
         )
-        with timeout(self.recovery_timeout.total_seconds()) if self.recovery_timeout else nullcontext():
-            verdict, state = self._recovery.run_dbt(context, self.log)
-        if verdict.kind is Kind.WAIT:
-            self.defer(trigger=NodeTrigger(**arguments), method_name="resume")
+        with time_limit(self.recovery_timeout.total_seconds()) if self.recovery_timeout else nullcontext():
+            return self._recovery.run_dbt(context, self.log)
+
+    def _end(self, context: Context, watcher: Watcher, verdict: Verdict, state: RunState) -> None:
         replay(state, watcher, self.log)
         if verdict.kind is not Kind.SUCCEED:
             raise AirflowException(verdict.reason)
+        warnings = warnings_of(state, watcher)
+        if warnings:
+            tell_of_warnings(self._warning_callbacks, context, warnings, self.log)
+
+    def _watcher(self, ti: Any) -> Watcher:  # noqa: ANN401 - Airflow's RuntimeTaskInstance
+        return Watcher(
+            nodes=tuple(self.trigger_arguments["nodes"]),
+            born=born_at(ti.id),
+            try_number=ti.try_number,
+            task_id=self.task_id,
+            patient=self.trigger_arguments.get("patient", False),
+        )
+
+    def _run(self, ti: Any) -> RunKey:  # noqa: ANN401 - as above
+        return run_key(
+            deployment=self.ledger.deployment,
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            group=self.ledger_group,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+        )
+
+    def _ends_on_a_worker(self) -> str:
+        """When the trigger has to leave the end of the task to a worker, because Airflow calls nothing there."""
+        if self.on_success_callback or self.on_execute_callback:
+            return ON_SUCCESS
+        return ON_WARNING if self._warning_callbacks else ""
+
+    def _check_sensor(self) -> None:
+        if not self.poke_interval > 0:
+            raise ConfigError(f"poke_interval={self.poke_interval} must be more than 0 seconds.")
+        given = [name for name, default in _SENSOR_ONLY.items() if getattr(self, name) != default]
+        if self.deferrable and given:
+            raise ConfigError(
+                f"{given[0]}={getattr(self, given[0])!r} is for tasks that wait on a worker; give deferrable=False, or leave it out."
+            )
 
 
 class DbtRunWatcherOperator(DbtConsumerWatcherSensor):

@@ -29,6 +29,20 @@ _CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
     TaskKind.TEST: DbtTestWatcherOperator,
 }
 _VIRTUALENV = ("py_requirements", "py_system_site_packages", "pip_install_options")
+_CALLBACK = ("callback", "callback_args")
+_WAITING = (
+    "deferrable",
+    "mode",
+    "poke_interval",
+    "timeout",
+    "soft_fail",
+    "never_fail",
+    "silent_fail",
+    "exponential_backoff",
+    "max_wait",
+    "on_warning_callback",
+)
+"""What is said of the nodes' tasks only."""
 
 
 class DbtDag(DAG):
@@ -38,7 +52,8 @@ class DbtDag(DAG):
     :param profile_config: the profile.
     :param execution_config: how dbt runs and where the ledger lies.
     :param render_config: how nodes become tasks.
-    :param operator_args: dbt flags for the producer (see :class:`DbtFlags`) and Airflow arguments for all tasks.
+    :param operator_args: dbt flags for the producer (see :class:`DbtFlags`), its ``callback`` and ``callback_args``, how the nodes' tasks wait
+        (see :class:`DbtConsumerWatcherSensor`), and Airflow arguments for all tasks.
     :param kwargs: those of :class:`airflow.sdk.DAG`.
     :raises ConfigError: what is wrong and what to do about it; Airflow shows it as an import error of the DAG file.
     """
@@ -98,11 +113,18 @@ class _Renderer:
         self._group = group
         self._ledger: LedgerRef = execution.ledger()
         self._flags, task_args = DbtFlags.split(operator_args)
-        self._virtualenv = {name: task_args.pop(name) for name in _VIRTUALENV if name in task_args}
+        self._virtualenv = _taken(task_args, _VIRTUALENV)
         if self._virtualenv and execution.execution_mode is not ExecutionMode.WATCHER_VIRTUALENV:
             raise ConfigError(
                 f"operator_args[{next(iter(self._virtualenv))!r}] is for ExecutionMode.WATCHER_VIRTUALENV; set that too, or leave it out."
             )
+        self._callback = _taken(task_args, _CALLBACK)
+        if self._callback and execution.producer is not None:
+            raise ConfigError(
+                "operator_args['callback'] needs dbt's artifacts on the worker, but ExecutionConfig(producer=...) runs dbt elsewhere: leave it out; "
+                "the artifacts are in the ledger (`ledger-watcher export`)."
+            )
+        self._waiting = _taken(task_args, _WAITING)
         self._task_args = task_args
 
     def render(self, config: RenderConfig) -> dict[str, BaseOperator | TaskGroup]:
@@ -145,6 +167,7 @@ class _Renderer:
             "flags": self._flags,
             "excluded_types": excluded_types,
             "ledger_group": self._group,
+            **self._callback,
             **task_args,
         }
         if execution.execution_mode is ExecutionMode.WATCHER_VIRTUALENV:
@@ -166,5 +189,11 @@ class _Renderer:
             poll_interval=self._execution.poll_interval,
             patient=self._execution.producer_retry_on is ProducerRetryOn.NODE_ERRORS,
             **place,
+            **self._waiting,
             **self._task_args,
         )
+
+
+def _taken(arguments: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Take these out of ``arguments``."""
+    return {name: arguments.pop(name) for name in names if name in arguments}

@@ -32,8 +32,6 @@ _MEANINGLESS = {
     "schema": "dbt build has no such option: the schema comes from the profile (ProfileConfig(target_name=...))",
     "skip_exit_code": "a node that fails never skips the producer, it fails its own task; leave it out",
     "output_encoding": "dbt's events are UTF-8; leave it out",
-    "callback": "dbt's artifacts are stored in the ledger, `ledger-watcher export` writes them to a file; leave it out",
-    "callback_args": "dbt's artifacts are stored in the ledger, `ledger-watcher export` writes them to a file; leave it out",
     "should_store_compiled_sql": "the ledger never holds compiled SQL, it may hold secrets; leave it out",
     "should_upload_compiled_sql": "the ledger never holds compiled SQL, it may hold secrets; leave it out",
     "manifest_filepath": "write ProjectConfig(manifest_path=...)",

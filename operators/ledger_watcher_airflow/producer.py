@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from ledger_watcher.errors import ConfigError, Fenced, LedgerWatcherError
 from ledger_watcher.records import EndedBy
 from ledger_watcher.verdict import HANDLED, errors_of
+from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_artifacts
 from ledger_watcher_airflow.config import ExecutionConfig, ProducerRetryOn, ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.flags import DbtBuild, DbtFlags
 from ledger_watcher_airflow.ledger import LedgerRef, run_key
@@ -39,6 +40,10 @@ class DbtProducerWatcherOperator(BaseOperator):
     :param nodes: unique_ids of the nodes that have tasks, which is the plan of the run.
     :param without_task: those that dbt builds too and that have none, such as functions.
     :param ledger_group: task group path, part of the ledger's identity.
+    :param callback: function, or list of them, that is called when dbt and the ledger have ended, however dbt ended, with the project's folder
+        (the artifacts are below ``target``) and ``callback_args``, and with the keyword ``context`` if it takes it. An error in it fails the task.
+    :param callback_args: keyword arguments of ``callback``.
+    :raises ConfigError: ``callback`` cannot be called.
     """
 
     ui_color = "#f7d9c4"
@@ -55,6 +60,8 @@ class DbtProducerWatcherOperator(BaseOperator):
         flags: DbtFlags | None = None,
         excluded_types: Sequence[str] = (),
         ledger_group: str = "",
+        callback: Callbacks = None,
+        callback_args: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs = {"task_id": PRODUCER_TASK_ID, "priority_weight": PRODUCER_PRIORITY, "weight_rule": "absolute", **kwargs}
@@ -67,6 +74,8 @@ class DbtProducerWatcherOperator(BaseOperator):
             project=project_config, profile=profile_config, flags=flags or DbtFlags(), excluded_types=tuple(excluded_types)
         )
         self.ledger_group = ledger_group
+        self._callbacks = checked("callback", callback)
+        self._callback_args = dict(callback_args or {})
         self._capture: Capture | None = None
 
     def execute(self, context: Context) -> None:
@@ -84,11 +93,15 @@ class DbtProducerWatcherOperator(BaseOperator):
             raise AirflowFailException(str(error)) from error
         except LedgerWatcherError as error:
             raise AirflowException(str(error)) from error
-        self._judge(result, tries_left=ti.try_number <= ti.max_tries)
+        try:
+            self._call_back(context)
+        finally:  # what dbt did weighs more than an error in a callback
+            self._judge(result, tries_left=ti.try_number <= ti.max_tries)
 
     def recover(self, context: Context, *, only: frozenset[str], after: int) -> None:
         """Run dbt for some nodes, in the task of one of them; see :class:`~ledger_watcher_airflow.recovery.Recovers`."""
         self._run(context, only=only, after=after, task_id=context["ti"].task_id)
+        self._call_back(context)
 
     def _run(self, context: Context, **what: Any) -> CaptureResult:
         from ledger_watcher.capture.request import CaptureRequest  # noqa: PLC0415 - a DAG file's parse needs none of it
@@ -118,6 +131,9 @@ class DbtProducerWatcherOperator(BaseOperator):
             self._install_deps(request)
         self._capture = Capture(self.ledger.store(), run, request)
         return self._capture.run()
+
+    def _call_back(self, context: Context) -> None:
+        tell_of_artifacts(self._callbacks, self.build.project.project_dir, self._callback_args, context)
 
     def _done(self, ti: Any) -> frozenset[str]:  # noqa: ANN401 - Airflow's RuntimeTaskInstance
         """The nodes whose tasks are ``success`` now: after a clear, they are what is not to be built again."""

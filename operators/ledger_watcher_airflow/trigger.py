@@ -13,12 +13,19 @@ from asgiref.sync import sync_to_async
 
 from ledger_watcher.records import NodeFinished, Outcome
 from ledger_watcher.state import RunState
+from ledger_watcher_airflow.callbacks import Warnings, warnings_of
 from ledger_watcher_airflow.decision import Kind, Watcher, fresh_record
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
 from ledger_watcher_airflow.tail import TailKey, tail_for
 
 RECOVER = "recover"
 """Key of the event that asks for dbt to run on a worker; its value is the reason."""
+WARNED = "warned"
+"""Key of the event that ends a task well on a worker, which has a warning to tell of; its value are names and messages."""
+ON_SUCCESS = "success"
+"""Value of ``worker``: a task that succeeds ends on a worker."""
+ON_WARNING = "warning"
+"""Value of ``worker``: a task that succeeds with a warning does."""
 
 
 class NodeTrigger(BaseTrigger):
@@ -31,6 +38,8 @@ class NodeTrigger(BaseTrigger):
     :param group: task group path of the producer, part of the ledger's identity.
     :param poll: seconds between two polls of the run's tail.
     :param patient: the producer's retries are for failed nodes too.
+    :param worker: what is left to a worker, so that Airflow or the operator can call a user's functions there: nothing, :data:`ON_SUCCESS`
+        or :data:`ON_WARNING`.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - Airflow stores each argument by name; all but three have defaults and are then left out
@@ -43,6 +52,7 @@ class NodeTrigger(BaseTrigger):
         deployment: str = DEFAULT_DEPLOYMENT,
         poll: float = 1.0,
         patient: bool = False,
+        worker: str = "",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ledger = ledger
@@ -53,10 +63,11 @@ class NodeTrigger(BaseTrigger):
         self.deployment = deployment
         self.poll = poll
         self.patient = patient
+        self.worker = worker
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for another triggerer to take over."""
-        names = ("ledger", "nodes", "producer", "conn_id", "group", "deployment", "poll", "patient")
+        names = ("ledger", "nodes", "producer", "conn_id", "group", "deployment", "poll", "patient", "worker")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -86,9 +97,14 @@ class NodeTrigger(BaseTrigger):
             return TriggerEvent({RECOVER: verdict.reason})
         replay(tail.state, watcher, self.log)
         if verdict.kind is Kind.SUCCEED:
-            return TaskSuccessEvent()
+            return self._succeeded(warnings_of(tail.state, watcher))
         self.log.error("%s", verdict.reason)
         return TaskFailedEvent()
+
+    def _succeeded(self, warnings: Warnings) -> TriggerEvent:
+        if self.worker and warnings:
+            return TriggerEvent({WARNED: warnings})
+        return TriggerEvent("success") if self.worker == ON_SUCCESS else TaskSuccessEvent()
 
 
 def replay(state: RunState, watcher: Watcher, log: Any) -> None:  # noqa: ANN401 - Airflow's loggers are of several kinds

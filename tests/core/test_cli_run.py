@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
 
+from ledger_watcher.capture.plan import pack, unpack
 from ledger_watcher.cli import main
 from ledger_watcher.ledger import ChainReader, RunKey, list_runs
 from ledger_watcher.records import AttemptStarted, NodeStarted
 from ledger_watcher.state import RunState
 from ledger_watcher.storage import LocalStore
+from ledger_watcher.verdict import rendered_hash
 from tests.core.fakes import PATIENCE, FakeDbt
 
 run_module = importlib.import_module("ledger_watcher.cli.run")  # the name is that of the command in its package
+
+
+def packed(text: str) -> str:
+    return base64.urlsafe_b64encode(zlib.compress(text.encode())).decode()
 
 
 @pytest.fixture
@@ -126,7 +134,10 @@ def test_errors_are_one_line_and_exit_code_3(dbt: FakeDbt, tmp_path: Path, args:
     assert not (dbt.project / "started").exists()
 
 
-@pytest.mark.parametrize("args", [(), ("--ledger", "x", "--map-index", "one"), ("--ledger", "x", "--producer-started-at", "now")])
+@pytest.mark.parametrize(
+    "args",
+    [(), ("--ledger", "x", "--map-index", "one"), ("--ledger", "x", "--producer-started-at", "now"), ("--ledger", "x", "--since", "1")],
+)
 def test_usage_errors_are_clicks(dbt: FakeDbt, args: tuple[str, ...]) -> None:
     assert invoke(dbt, *args, "--", "dbt", "build").exit_code == 2
 
@@ -187,6 +198,103 @@ def test_problems_are_said(dbt: FakeDbt, tmp_path: Path) -> None:
     result = run_here(dbt, tmp_path, code='say("NodeFinished", "debug", node_name="a", data={"run_result": {}})')
     assert result.exit_code == 0
     assert "Note: an event NodeFinished could not be read: ValueError: it has no status\n" in result.stderr
+
+
+def records_of(tmp_path: Path, run_id: str = "r") -> RunState:
+    state = RunState()
+    state.apply(ChainReader(LocalStore(str(tmp_path / "ledger")), RunKey("shop", run_id)).read())
+    return state
+
+
+TWO = """
+for node in selected(["model.shop.a", "model.shop.b"]):
+    build(node, "error")
+sys.exit(1)
+"""
+HASH = rendered_hash(["model.shop.a", "model.shop.b"])
+
+
+def test_some_nodes_only_behind_a_certain_attempt(dbt: FakeDbt, tmp_path: Path) -> None:
+    """The exit code is dbt's, with --rendered too. Where another attempt began meanwhile, dbt is not started."""
+    options = ("--run-id", "r", "--rendered", HASH)
+    assert run_here(dbt, tmp_path, *options, code=TWO).exit_code == 0
+    only = (*options, "--only", pack(["model.shop.b"]), "--after", "1", "--task-id", "b_run")
+    assert run_here(dbt, tmp_path, *only, code=TWO).exit_code == 1
+    state = records_of(tmp_path)
+    assert {name: node.epoch for name, node in state.nodes.items()} == {"model.shop.a": 1, "model.shop.b": 2}
+    started = state.attempts[2].started
+    assert started is not None
+    assert (started.scope, started.task_id) == ("only", "b_run")
+    late = run_here(dbt, tmp_path, *only, code="open('started', 'w')")
+    assert late.exit_code == 3
+    assert late.stderr.splitlines()[-1].startswith("Error: The newest attempt in ")
+    assert not (dbt.project / "started").exists()
+    assert sorted(records_of(tmp_path).attempts) == [1, 2]
+
+
+def test_what_is_done_is_not_built_and_counts_as_shown(dbt: FakeDbt, tmp_path: Path) -> None:
+    """Airflow shows a as success (a person marked it); b fails, and its task shows that: so 0."""
+    options = ("--run-id", "r", "--rendered", HASH)
+    run_here(dbt, tmp_path, *options, code=TWO)
+    second = run_here(dbt, tmp_path, *options, "--done", pack(["model.shop.a"]), code=TWO)
+    assert second.exit_code == 0, second.stderr
+    assert {name: node.epoch for name, node in records_of(tmp_path).nodes.items()} == {"model.shop.a": 1, "model.shop.b": 2}
+
+
+def test_attempts_of_a_deleted_run_do_not_count(dbt: FakeDbt, tmp_path: Path) -> None:
+    code = "[build(node) for node in selected(['model.shop.a', 'model.shop.b'])]"
+    times = ("2026-01-01T10:00:00Z", "2026-01-01T12:00:00Z")
+    for started in times:
+        run_here(dbt, tmp_path, "--run-id", "r", "--producer-started-at", started, "--since", "2026-01-01T12:00:00+00:00", code=code)
+    assert {node.epoch for node in records_of(tmp_path).nodes.values()} == {2}
+    assert all(node.finished is not None and node.finished.source == "event" for node in records_of(tmp_path).nodes.values())
+
+
+@pytest.mark.parametrize(("built", "exit_code"), [("success", 0), ("error", 1)])
+def test_a_project_of_another_version_than_the_dag_is_named(dbt: FakeDbt, tmp_path: Path, built: str, exit_code: int) -> None:
+    code = f"build('model.shop.a', {built!r}); sys.exit({exit_code})"
+    result = run_here(dbt, tmp_path, "--rendered", HASH, code=code)
+    assert result.exit_code == exit_code
+    assert "The 1 nodes that dbt worked on are not those that have a task in Airflow" in result.stderr
+    assert "Deploy the same version to both" in result.stderr
+
+
+def test_empty_values_are_no_values(dbt: FakeDbt, tmp_path: Path) -> None:
+    """Templates always write the option."""
+    empty = [f"{name}=" for name in ("--producer-started-at", "--since", "--done", "--only", "--after", "--task-id")]
+    assert run_here(dbt, tmp_path, *empty).exit_code == 0
+    _, started = the_run(tmp_path)
+    assert (started.scope, started.task_id) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("model.shop.a", "could not be read"),
+        (base64.urlsafe_b64encode(b"[]").decode(), "could not be read"),
+        (pack(["model.shop.a"])[:-8], "could not be read"),
+        (packed("nonsense"), "could not be read"),
+        (packed('{"model.shop.a": 1}'), "is a JSON list, not dict"),
+        (packed("[]"), "holds no nodes"),
+        (packed('["orders"]'), "'orders', which is no unique_id"),
+        (packed("[1]"), "1, which is no unique_id"),
+    ],
+)
+def test_a_set_of_nodes_that_is_none_is_refused(dbt: FakeDbt, tmp_path: Path, word: str, says: str) -> None:
+    for option in ("--done", "--only"):
+        result = run_here(dbt, tmp_path, option, word, code="open('started', 'w')")
+        assert result.exit_code == 3
+        assert says in result.stderr
+        assert "ledger_watcher.capture.plan.pack" in result.stderr
+    assert not (dbt.project / "started").exists()
+
+
+def test_a_packed_set_is_one_word_and_the_same_every_time() -> None:
+    names = {f"model.shop.{name}" for name in ("a", "b", "é ☃".replace(" ", "_"))}
+    assert unpack(pack(names)) == names
+    assert pack(names) == pack(sorted(names, reverse=True))
+    assert re.fullmatch(r"[\w=-]+", pack(names), re.ASCII)
+    assert pack([]) == ""
 
 
 def test_help_names_every_variable() -> None:

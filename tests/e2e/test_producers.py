@@ -14,6 +14,9 @@ from types import SimpleNamespace
 import duckdb
 import pytest
 
+from ledger_watcher.ledger import RunFollower, RunKey
+from ledger_watcher.state import RunState
+from ledger_watcher.storage import open_store
 from scripts.airflow_stack import AirflowStack
 from tests.e2e.sshd import ssh_server
 
@@ -110,3 +113,49 @@ def test_a_command_elsewhere_shows_in_every_task(stack: AirflowStack, projects: 
         env={**os.environ, **s3.env},
     )
     assert {node["unique_id"]: node["status"] for node in json.loads(shown.stdout)["nodes"]}["model.broken.bad"] == "error"
+    recovers(stack, projects / dag_id, s3, run_id)
+    goes_on(stack, projects / dag_id, s3, run_id)
+
+
+def ledger(s3: SimpleNamespace, dag_id: str, run_id: str) -> RunState:
+    client = {"endpoint_url": s3.url, "key": s3.env["AWS_ACCESS_KEY_ID"], "secret": s3.env["AWS_SECRET_ACCESS_KEY"]}
+    return RunFollower(open_store(s3.ledger, storage_options=client), RunKey(dag_id=dag_id, run_id=run_id)).snapshot()
+
+
+def recovers(stack: AirflowStack, project: Path, s3: SimpleNamespace, run_id: str) -> None:
+    """A failed node, fixed and cleared, is built from its own task, through the producer's operator, and what is below it with it."""
+    dag_id = project.name
+    (project / "models" / "bad.sql").write_text('select id from {{ ref("good") }}\n')
+    assert sorted(stack.clear(dag_id, run_id, ["bad_run"], downstream=True)) == ["bad_run", "below_bad_run"]
+    assert stack.wait_for_run(dag_id, run_id, 600) == "failed"  # for the tests that fail as before
+    said = stack.logs(dag_id, run_id, "bad_run", 2)
+    tasks = {ti["task_id"]: (ti["state"], ti["try_number"]) for ti in stack.task_instances(dag_id, run_id)}
+    assert tasks["bad_run"] == ("success", 2), said
+    assert tasks["below_bad_run"] == ("success", 1)
+    assert tasks[PRODUCER] == ("success", 1)
+    assert tasks["tested.test"] == ("failed", 1)
+    state = ledger(s3, dag_id, run_id)
+    whole, recovery = (state.attempts[epoch].started for epoch in sorted(state.attempts))
+    assert whole is not None
+    assert recovery is not None
+    assert (recovery.scope, recovery.task_id, recovery.clear_number) == ("only", "bad_run", 1)
+    assert recovery.command == whole.command
+    built = {name for name, node in state.nodes.items() if node.epoch == 2}
+    assert built == {"model.broken.bad", "model.broken.below_bad"}
+
+
+def goes_on(stack: AirflowStack, project: Path, s3: SimpleNamespace, run_id: str) -> None:
+    """The producer, cleared with what failed, is told by its command what Airflow shows as done, and builds the rest."""
+    dag_id = project.name
+    (project / "models" / "tested.sql").write_text("select 2 as id\n")
+    cleared = [PRODUCER, "below_tested_run", "tested.run", "tested.test"]
+    assert stack.clear(dag_id, run_id, cleared) == sorted(cleared)
+    assert stack.wait_for_run(dag_id, run_id, 600) == "success", stack.logs(dag_id, run_id, PRODUCER, 2)
+    state = ledger(s3, dag_id, run_id)
+    assert sorted(state.attempts) == [1, 2, 3]
+    newest = [node.finished for node in state.nodes.values() if node.epoch == 3]
+    built = {record.unique_id for record in newest if record is not None and record.source == "event"}
+    carried = {record.unique_id for record in newest if record is not None and record.source == "carried_over"}
+    assert {name.split(".")[2] for name in built if name.startswith("model.")} == {"tested", "below_tested"}
+    assert {name.split(".")[2] for name in carried if name.startswith("model.")} == {"good", "bad", "below_bad", "beside", "said"}
+    assert len(built) == 3

@@ -14,7 +14,7 @@ from ledger_watcher_airflow import kubernetes_producer
 from tests.operators.commands import command
 
 ROOT = Path(__file__).parents[2]
-CHECKS = Path(__file__).parent / "providers" / "check_factories.py"
+CHECKS = sorted((Path(__file__).parent / "providers").glob("check_*.py"))
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +27,12 @@ def providers() -> Path:
 
 @pytest.mark.timeout(600)
 def test_each_producer_sends_what_it_should(providers: Path, tmp_path: Path) -> None:
-    """Dozens of checks with the real operators: see the other file, which may be run on its own in the same way."""
-    arguments = ["-m", "pytest", str(CHECKS), "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "checks")]
+    """Dozens of checks with the real operators: see the other files, which may be run on their own in the same way."""
+    arguments = ["-m", "pytest", *map(str, CHECKS), "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "checks")]
     done = subprocess.run([str(providers), *arguments], check=False, capture_output=True, text=True, cwd=ROOT, env=dict(os.environ))
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     counted = re.search(r"(\d+) passed", done.stdout)
-    written = len(re.findall(r"^def test_", CHECKS.read_text(), re.MULTILINE))
+    written = sum(len(re.findall(r"^def test_", file.read_text(), re.MULTILINE)) for file in CHECKS)
     assert counted is not None
     assert int(counted[1]) >= written > 5
     assert "skipped" not in done.stdout

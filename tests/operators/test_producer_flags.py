@@ -106,7 +106,6 @@ def test_the_target_of_the_flags_wins(make_dag: Callable[..., DbtDag]) -> None:
         ({"db_name": "a"}, "profile"),
         ({"schema": "a"}, "profile"),
         ({"skip_exit_code": 99}, "leave it out"),
-        ({"callback": print}, "ledger-watcher export"),
         ({"should_store_compiled_sql": True}, "compiled SQL"),
         ({"manifest_filepath": "a"}, "manifest_path"),
         ({"dbt_executable_path": "a"}, "ExecutionConfig"),

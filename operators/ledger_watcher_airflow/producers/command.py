@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from airflow.sdk import BaseOperator
@@ -14,6 +14,7 @@ from ledger_watcher.verdict import rendered_hash
 from ledger_watcher_airflow.flags import DbtBuild
 from ledger_watcher_airflow.ledger import LedgerRef
 from ledger_watcher_airflow.producer import PRODUCER_PRIORITY, PRODUCER_TASK_ID
+from ledger_watcher_airflow.producers.attempt import ATTRIBUTE, CommandAttempt, CommandRecovery
 from ledger_watcher_airflow.producers.quoting import ARGV, SHELL, Expression, Quoting, Word, json_of, rendered, template
 
 WATCHER = ("ledger-watcher",)
@@ -25,9 +26,21 @@ _CONTEXT = {
     "--map-index": "-1 if ti.map_index is none else ti.map_index",
     "--try-number": "ti.try_number",
     "--clear-number": "dag_run.clear_number",
-    "--producer-started-at": "ti.start_date.isoformat()",
+    "--since": "dag_run.start_date.isoformat() if dag_run.start_date else ''",
 }
 """What only the running task knows, as Jinja expressions."""
+
+_ATTEMPT = {
+    "--producer-started-at": "started_at(ti)",
+    "--done": "done(ti, task, {limit})",
+    "--only": "packed_only({limit})",
+    "--after": "after",
+    "--task-id": "task_id",
+}
+"""What only the attempt knows, that of the producer or a recovery through its operator: attributes of a CommandAttempt."""
+
+_LIMIT = 100_000
+"""Characters of a packed set of nodes: for Linux, one argument may have 131,072 bytes, and a shell's whole command is one."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"DBT_ENV_SECRET|passw|secret|token|credential|api_?key|private_?key|access_?key", re.IGNORECASE)
@@ -46,9 +59,26 @@ class ProducerCommand:
 
     task_id: str
     task_args: Mapping[str, Any]
-    words: tuple[Word, ...]
+    ledger: LedgerRef
+    ledger_group: str
+    options: tuple[Word, ...]
+    dbt: tuple[Word, ...]
+    limit: int = _LIMIT
     env: Mapping[str, str] = field(default_factory=dict)
     env_templates: frozenset[str] = frozenset()
+
+    def limited(self, characters: int) -> ProducerCommand:
+        """The same for an operator whose command has to be short: a set of nodes takes no more characters than that.
+
+        A longer set of nodes that are done is left out, with a warning, and everything is built again; a recovery of more nodes is refused.
+        """
+        return replace(self, limit=characters)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words behind the program."""
+        attempt = ((f"{name}=", Expression(f"task.{ATTRIBUTE}.{source.format(limit=self.limit)}")) for name, source in _ATTEMPT.items())
+        return (("run",), *self.options, *attempt, ("--",), *self.dbt)
 
     def argv(self, watcher: Sequence[str] = WATCHER, quoting: Quoting = ARGV) -> list[str]:
         """The command as a list, for operators that take one.
@@ -95,15 +125,12 @@ def producer_command(
     variables = json_of(build.project.dbt_vars, build.flags.vars)
     has_variables = build.project.dbt_vars or build.flags.vars
     dbt = build.around(executable, [("--vars=", variables)] if has_variables else [])
-    words: list[Word] = [
-        ("run",),
+    options: list[Word] = [
         *((f"{name}={value}",) for name, value in fixed.items()),
         *((f"{name}=", Expression(source)) for name, source in _CONTEXT.items()),
         (f"--project-dir={build.project.project_dir}",),
         (f"--rendered={rendered_hash(nodes)}",),
         *([("--deps",)] if build.flags.install_deps else []),
-        ("--",),
-        *((word,) if isinstance(word, str) else word for word in dbt),
     ]
     return ProducerCommand(
         task_id=PRODUCER_TASK_ID,
@@ -113,14 +140,17 @@ def producer_command(
             "do_xcom_push": False,
             **(task_args or {}),
         },
-        words=tuple(words),
+        ledger=ledger,
+        ledger_group=ledger_group,
+        options=tuple(options),
+        dbt=tuple((word,) if isinstance(word, str) else word for word in dbt),
         env=build.env,
         env_templates=frozenset(build.flags.env),
     )
 
 
 def make_producer(producer: Producer, command: ProducerCommand) -> BaseOperator:
-    """The operator that ``producer`` makes of ``command``, checked.
+    """The operator that ``producer`` makes of ``command``, checked, and able to :class:`recover <CommandRecovery>`.
 
     :raises ConfigError: it is none, or not one that the tasks of the nodes would find.
     """
@@ -133,6 +163,8 @@ def make_producer(producer: Producer, command: ProducerCommand) -> BaseOperator:
             f"({command.task_id!r}): the tasks of the nodes look for it."
         )
     operator.render_template_as_native_obj = False  # a run id of digits would become a number
+    recovery = CommandRecovery(operator, command.ledger, command.ledger_group)
+    vars(operator).update({ATTRIBUTE: CommandAttempt(), "recover": recovery.recover})
     return operator
 
 

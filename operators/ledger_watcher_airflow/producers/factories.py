@@ -6,6 +6,7 @@ Credentials of the ledger and the warehouse are the container's or the host's ow
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ _OURS = {
     "docker": ("command", "entrypoint"),
     "kubernetes": ("cmds", "arguments"),
 }
+_ECS_CHARACTERS = 8192
+"""Of the overrides of one run, JSON formatting included (Amazon ECS API reference, TaskOverride)."""
+_ECS_NODES = 4096
 
 
 def bash_producer(*, watcher: Sequence[str] = WATCHER, **kwargs: Any) -> Producer:
@@ -104,17 +108,27 @@ def ecs_producer(
 ) -> Producer:
     """An ``EcsRunTaskOperator``. Secrets belong to the task definition.
 
+    ECS takes overrides of up to 8,192 characters. Half of them are for a set of nodes (what is done after a clear, what a recovery builds),
+    which is a few hundred; if the rest is longer than the other half, the task fails with a :class:`ConfigError` that says what takes the room.
+
     :param container_name: the container of the task definition that runs the command.
     :param watcher: how to start ledger-watcher, behind the image's entry point, which ECS cannot override; ``[]`` if that is it.
     :param overrides: more of them, such as ``{"cpu": "1024"}``.
     :param kwargs: those of ``EcsRunTaskOperator``.
     """
     more = _without(overrides, "containerOverrides")
+    theirs: Callable[[Any], Any] | None = kwargs.get("pre_execute")
+
+    def check(context: Any) -> None:  # noqa: ANN401 - Airflow's context
+        _check_length(context["task"].overrides)
+        if theirs is not None:
+            theirs(context)
 
     def make(command: ProducerCommand) -> BaseOperator:
+        command = command.limited(_ECS_NODES)
         operator = _operator("airflow.providers.amazon.aws.operators.ecs", "EcsRunTaskOperator", "ecs")
         container = {"name": container_name, "command": command.argv(watcher), "environment": _pairs(command)}
-        return operator(**_args(command, kwargs), overrides={**more, "containerOverrides": [container]})
+        return operator(**_args(command, {**kwargs, "pre_execute": check}), overrides={**more, "containerOverrides": [container]})
 
     return make
 
@@ -143,6 +157,21 @@ def _args(command: ProducerCommand, own: Mapping[str, Any]) -> dict[str, Any]:
 
 def _pairs(command: ProducerCommand) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in command.environment().items()]
+
+
+def _check_length(overrides: Mapping[str, Any]) -> None:
+    """The room for nodes is kept free in every run, so that a command does not become too long by a clear or while the task is deferred."""
+    (container,) = overrides["containerOverrides"]
+    command = [word for word in container["command"] if not word.startswith(("--done=", "--only="))]
+    length = len(json.dumps({**overrides, "containerOverrides": [{**container, "command": command}]}))
+    room = _ECS_CHARACTERS - _ECS_NODES
+    if length > room:
+        longest = max((*command, *(pair["value"] for pair in container["environment"])), key=len)
+        raise ConfigError(
+            f"The overrides of the ECS task have {length} characters and may have {room}: ECS takes {_ECS_CHARACTERS}, and {_ECS_NODES} are kept "
+            f"for the nodes of a clear or a recovery. The longest text begins with {longest[:40]!r} and has {len(longest)}: put long variables "
+            "into the dbt project, a file of it, or the task definition."
+        )
 
 
 def _program(watcher: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ Run by test_producer_factories.py with the Python of .venv-providers, where the 
 from __future__ import annotations
 
 import json
-import re
+import random
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +36,7 @@ from ledger_watcher_airflow import (
 )
 from ledger_watcher_airflow.producers.command import make_producer
 from tests.operators.commands import HOSTILE, command, context, dbt_words, options, rendered
+from tests.operators.providers.kubelet import expanded
 
 FLAGS = {"vars": {"conf": "{{ dag_run.conf['word'] }}"}, "env": {"CONF": "{{ dag_run.conf['word'] }}"}}
 
@@ -75,15 +76,6 @@ def config_file(tmp_path: Path) -> str:
     file = tmp_path / "config"
     file.write_text(json.dumps(CLUSTER))
     return str(file)
-
-
-def expanded(text: str, env: dict[str, str]) -> str:
-    """What Kubernetes makes of a command, argument or value: ``$(NAME)`` becomes the variable if there is one, ``$$`` becomes ``$``."""
-    return re.sub(
-        r"\$\$|\$\(([^)]*)\)",
-        lambda found: "$" if found[0] == "$$" else env.get(found[1], found[0]),
-        text,
-    )
 
 
 def pod_of(operator: KubernetesPodOperator) -> client.V1Pod:
@@ -185,6 +177,30 @@ def test_ecs(text: str) -> None:
     assert container["name"] == "dbt"
     assert container["command"][:2] == ["ledger-watcher", "run"]
     check(container["command"], {one["name"]: one["value"] for one in container["environment"]}, text)
+
+
+def test_ecs_names_what_is_too_long_for_it() -> None:
+    """When the task runs, since only then all of it is known; the user's own hook runs after."""
+    seen: list[object] = []
+    producer = ecs_producer(container_name="dbt", task_definition="dbt:7", cluster="data", pre_execute=seen.append)
+    short, long = made(producer, "x" * 10), made(producer, "x" * 2000)
+    short._pre_execute_hook({"task": short})
+    assert seen == [{"task": short}]
+    with pytest.raises(ConfigError, match=r"may have 4096: ECS takes 8192.* The longest text .* has 40\d\d"):
+        long._pre_execute_hook({"task": long})
+    assert len(seen) == 1
+
+
+def test_ecs_a_set_of_nodes_takes_half_of_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def overrides(count: int) -> dict[str, str]:
+        names = frozenset(f"model.shop.{random.getrandbits(64):x}" for _ in range(count))
+        monkeypatch.setattr("ledger_watcher_airflow.producers.attempt.done_nodes", lambda *_: names)
+        operator = made(ecs_producer(container_name="dbt", task_definition="dbt:7", cluster="data"))
+        operator._pre_execute_hook({"task": operator})
+        return options(operator.overrides["containerOverrides"][0]["command"])
+
+    assert len(overrides(100)["--done"]) > 1000
+    assert overrides(1000)["--done"] == ""
 
 
 @pytest.mark.parametrize("text", HOSTILE)

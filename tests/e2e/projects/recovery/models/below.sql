@@ -1,0 +1,1 @@
+select gate.* from {{ ref("gate") }} as gate cross join {{ ref("first") }}

@@ -1,0 +1,1 @@
+select * from {{ ref("slow") }} union all select * from {{ ref("slow_too") }}

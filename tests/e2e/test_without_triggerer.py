@@ -1,0 +1,106 @@
+"""Nodes' tasks on workers: where there is no triggerer, and where a user's function is to be called."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from scripts.airflow_client import until
+from scripts.airflow_stack import AirflowStack
+
+HERE = Path(__file__).parent
+PRODUCER = "dbt_producer_watcher"
+BROKEN = {
+    PRODUCER: "success",
+    "good.run": "success",
+    "good.test": "success",
+    "bad_run": "failed",
+    "below_bad_run": "upstream_failed",
+    "beside_run": "success",
+    "tested.run": "success",
+    "tested.test": "failed",
+    "below_tested_run": "upstream_failed",
+}
+"""What becomes of projects/broken, whoever waits where."""
+RAN = sorted(task for task, state in BROKEN.items() if state != "upstream_failed")
+SUCCEEDED = sorted(task for task, state in BROKEN.items() if state == "success")
+
+
+@pytest.fixture(scope="module")
+def stack(airflow: AirflowStack, home: Path) -> AirflowStack:
+    """The Airflow of the session with the DAGs of this module."""
+    for name in ("without_triggerer", "waits_in_place", "called_back"):
+        shutil.copytree(home / "no_bucket", home / name)
+    shutil.copytree(home / "jaffle_local", home / "tried_on_workers")
+    shutil.copy(HERE / "worker_dags" / "worker_dags.py", home / "dags")
+    return airflow
+
+
+def run(stack: AirflowStack, dag_id: str) -> tuple[str, dict[str, str]]:
+    """Its run id and the states in which its tasks ended."""
+    stack.wait_for_dag(dag_id, 120)
+    run_id = stack.trigger(dag_id)
+    stack.wait_for_run(dag_id, run_id, 240)
+    return run_id, {ti["task_id"]: ti["state"] for ti in stack.task_instances(dag_id, run_id)}
+
+
+def logs(stack: AirflowStack, dag_id: str, run_id: str) -> Mapping[str, list[str]]:
+    """The tasks that wrote a log on a worker, and those that did in the triggerer: every trigger of ours writes one when it begins."""
+    found: dict[str, list[str]] = {"worker": [], "triggerer": []}
+    for path in stack.home.glob(f"logs/dag_id={dag_id}/run_id={run_id}/task_id=*/attempt=*.log"):
+        found["triggerer" if ".trigger." in path.name else "worker"].append(path.parent.name.removeprefix("task_id="))
+    return {where: sorted(tasks) for where, tasks in found.items()}
+
+
+def test_no_trigger_is_made_where_there_is_no_triggerer(stack: AirflowStack) -> None:
+    """Each task looks, gives its worker back and looks again; the run ends as it does with a triggerer, with dbt's words in the logs."""
+    run_id, states = run(stack, "without_triggerer")
+    assert states == BROKEN
+    assert logs(stack, "without_triggerer", run_id) == {"worker": RAN, "triggerer": []}
+    stepped_back = "select count(*) from task_reschedule join task_instance ti on ti_id = ti.id where dag_id = 'without_triggerer'"
+    assert stack.sql(stepped_back)[0][0] > 0
+    tries = stack.sql("select distinct try_number from task_instance where dag_id = 'without_triggerer' and pid is not null")
+    assert tries == [(1,)]
+    assert "no_such_column" in stack.logs("without_triggerer", run_id, "bad_run")
+    assert "Got 1 result, configured to warn" in stack.logs("without_triggerer", run_id, "good.test")
+
+
+def test_a_worker_may_be_kept_while_waiting(stack: AirflowStack) -> None:
+    run_id, states = run(stack, "waits_in_place")
+    assert states == BROKEN
+    assert logs(stack, "waits_in_place", run_id) == {"worker": RAN, "triggerer": []}
+    counted = "select count(*) from task_reschedule join task_instance ti on ti_id = ti.id where dag_id = 'waits_in_place'"
+    assert stack.sql(counted)[0][0] == 0
+
+
+def test_a_function_of_the_user_is_called_on_a_worker(stack: AirflowStack, home: Path) -> None:
+    """Successes end on a worker for it; failures do not, Airflow's dag-processor calls theirs."""
+    run_id, states = run(stack, "called_back")
+    assert states == BROKEN
+    called = home / "called"
+    expected = {
+        *(f"success-{task}" for task in SUCCEEDED),
+        *(f"failure-{task}" for task, state in BROKEN.items() if state == "failed"),
+        "warning-good.test",
+        f"artifacts-{PRODUCER}",
+    }
+    assert until(lambda: {path.stem for path in called.glob("*.json")} >= expected, 60)
+    assert {path.stem for path in called.glob("*.json")} == expected
+    (test, message), *more = json.loads((called / "warning-good.test.json").read_text()).items()
+    assert (test, more) == ("accepted_values_good_id__7", [])
+    assert "Got 1 result, configured to warn" in message
+    assert "model.broken.bad" in json.loads((called / f"artifacts-{PRODUCER}.json").read_text())
+    assert logs(stack, "called_back", run_id)["worker"] == SUCCEEDED
+
+
+def test_dag_test_waits_for_the_producer_first(stack: AirflowStack) -> None:
+    """Its tasks run one after another, in any order: one that kept its place would wait for ever."""
+    stack.wait_for_dag("tried_on_workers", 120)
+    stack.command("dags", "test", "tried_on_workers")
+    (tried,) = stack.call("GET", "dags/tried_on_workers/dagRuns")["dag_runs"]
+    assert tried["state"] == "success"
+    assert {ti["state"] for ti in stack.task_instances("tried_on_workers", tried["dag_run_id"])} == {"success"}
