@@ -113,14 +113,6 @@ class AirflowStack(AirflowClient):
         """The process id of every running service by name: api-server, scheduler, dag-processor, triggerer, triggerer-2, ..."""
         return self._journal.read()[0]
 
-    def command(self, *arguments: str, timeout: float = 240) -> str:
-        """What `airflow <arguments>` writes, run beside the services; StackError with all of it unless the exit code is 0."""
-        argv = [sys.executable, "-m", "airflow", *arguments]
-        done = subprocess.run(argv, env=self._env, cwd=self.home, check=False, capture_output=True, text=True, timeout=timeout)
-        if done.returncode:
-            raise StackError(f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        return done.stdout
-
     def kill_service(self, name: str) -> None:
         """SIGKILL a service other than the api-server with all its processes; the nanny starts it again at once."""
         pid = self.pids()[name]

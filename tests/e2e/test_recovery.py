@@ -32,9 +32,8 @@ PROJECTS = {
     "killed_recovery": SLOW,
     "two_runs": GATE,
     "backfilled": GATE,
-    "tried_out": GATE,
 }
-OPEN = ("cleared_nodes", "cleared_whole", "two_runs", "tried_out")
+OPEN = ("cleared_nodes", "cleared_whole", "two_runs")
 AT_ONCE = ("flaky", "wide", "cleared_nodes", "cleared_failed", "cleared_whole", "created_again", "marked")
 """Whose first runs are started together: what is of interest comes after them."""
 
@@ -287,16 +286,3 @@ def test_a_backfill_with_depends_on_past_goes_on_after_a_fix(scene: Callable[[st
     for run_id in (first, second):
         _, recovery = days.attempts(run_id)
         assert recovery.built == {"gate": 1, "below": 1}
-
-
-def test_dag_test_runs_the_whole_of_it(scene: Callable[[str], Scene]) -> None:
-    """`airflow dags test`, where everything runs in one process, one task after another."""
-    tried = scene("tried_out")
-    tried.airflow.wait_for_dag(tried.dag_id, 120)
-    output = tried.airflow.command("dags", "test", tried.dag_id)
-    runs = tried.airflow.call("GET", f"dags/{tried.dag_id}/dagRuns")["dag_runs"]
-    assert [run["state"] for run in runs] == ["success"], output
-    (run,) = runs
-    (attempt,) = tried.attempts(run["dag_run_id"])
-    assert attempt.built == {"first": 1, "gate": 1, "below": 1}
-    assert set(tried.tasks(run["dag_run_id"]).values()) == {"success"}

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from datetime import datetime, timedelta, timezone
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from airflow import policies
 
 import ledger_watcher_airflow
 from ledger_watcher_airflow import DbtConsumerWatcherSensor, policy, provider_info
+from tests.operators.runs import task_id_born
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,21 +101,38 @@ def call_hook(task_instance: object) -> None:
     manager.hook.task_instance_mutation_hook(task_instance=task_instance, dag_run=None)
 
 
-def ti(operator: str, state: str | None = None) -> SimpleNamespace:
-    return SimpleNamespace(operator=operator, state=state, end_date="then", duration=3.0)
+THEN = datetime(2026, 7, 31, 12, 0, 0, tzinfo=timezone.utc)
 
 
+def ti(operator: str, state: str | None = None, *, born: float = 60) -> SimpleNamespace:
+    """A task instance with an end; its try was created so many seconds after that."""
+    created = task_id_born(THEN + timedelta(seconds=born))
+    return SimpleNamespace(id=created, operator=operator, state=state, end_date=THEN, duration=3.0)
+
+
+@pytest.mark.parametrize("state", [None, "success", "failed"])
 @pytest.mark.parametrize("operator", sorted(policy._OPERATORS))
-def test_an_old_end_of_our_tasks_is_forgotten(operator: str) -> None:
-    task = ti(operator)
+def test_an_old_end_of_our_tasks_is_forgotten(operator: str, state: str | None) -> None:
+    """While Airflow clears it, a task still has its old state."""
+    task = ti(operator, state)
     call_hook(task)
     assert (task.end_date, task.duration) == (None, None)
 
 
-@pytest.mark.parametrize("task", [ti("BashOperator"), ti("DbtProducerWatcherOperator"), ti("DbtRunWatcherOperator", "success"), ti("")])
+@pytest.mark.parametrize(
+    "task",
+    [
+        ti("BashOperator"),
+        ti("DbtProducerWatcherOperator"),
+        ti("DbtRunWatcherOperator", "success", born=-60),
+        ti("DbtRunWatcherOperator", "up_for_retry"),
+        ti(""),
+    ],
+)
 def test_the_end_of_all_others_stays(task: SimpleNamespace) -> None:
+    """Its own end, and the end that a retry's delay is counted from."""
     call_hook(task)
-    assert (task.end_date, task.duration) == ("then", 3.0)
+    assert (task.end_date, task.duration) == (THEN, 3.0)
 
 
 class Hostile:
