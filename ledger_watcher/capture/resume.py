@@ -47,6 +47,8 @@ class Scope:
         """What a person is told before dbt starts, if it is not told everything."""
         if self.todo is None:
             return None
+        if self.plan is not None and self.plan.source == ONLY:
+            return f"{len(self.todo)} nodes are to be built, and nothing else."
         return f"{len(self.carried)} nodes are done and taken over from the attempts before, {len(self.todo)} are left to build."
 
 

@@ -21,7 +21,9 @@ from tests.core.fakes import FakeDbt, Screen, json_of, running
 from tests.core.stores import MemoryStore
 
 RUN = RunKey("shop", "run-1")
-FAST = WriterOptions(commit_interval=0.01, heartbeat=0.05, drain_timeout=5, retry_first=0.01, retry_longest=0.02, open_timeout=0.1)
+FAST = WriterOptions(
+    commit_interval=0.01, heartbeat=0.05, drain_timeout=5, retry_first=0.01, retry_longest=0.02, open_timeout=0.1, takeover_grace=0
+)
 NODES = ("model.shop.a", "model.shop.b", "test.shop.t", "unit_test.shop.c.u", "model.shop.c")
 A, B, T, U, C = NODES
 ALL = frozenset(NODES)

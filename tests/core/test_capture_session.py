@@ -28,7 +28,9 @@ from tests.core.fakes import FakeDbt, Screen, json_of, running
 from tests.core.stores import Fault, FaultyStore, MemoryStore
 
 RUN = RunKey("shop", "run-1")
-FAST = WriterOptions(commit_interval=0.01, heartbeat=0.05, drain_timeout=0.2, retry_first=0.01, retry_longest=0.02, open_timeout=0.1)
+FAST = WriterOptions(
+    commit_interval=0.01, heartbeat=0.05, drain_timeout=0.2, retry_first=0.01, retry_longest=0.02, open_timeout=0.1, takeover_grace=0
+)
 WAIT = "signal.signal(signal.SIGINT, lambda *_: sys.exit(2)); text('ready'); threading.Event().wait()"
 ONE_MODEL = """
 say("NodeStart", "debug", node_name="a")

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowException
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher_airflow import DbtDag, ExecutionConfig, ProfileConfig
+from ledger_watcher_airflow.producers.attempt import CommandAttempt
 from tests.operators.commands import command, context, dbt_words, rendered
 from tests.operators.conftest import LEDGER
 
@@ -78,6 +79,10 @@ class Templates:
 
     def __init__(self, operator: Any, words: list[str]) -> None:  # noqa: ANN401
         self._operator, self.words = operator, words
+        self.dbt_attempt, self.task_id = CommandAttempt(), operator.task_id
+
+    def get_dag(self) -> None:
+        return None
 
     def get_template_env(self) -> Any:  # noqa: ANN401
         return self._operator.get_template_env()
