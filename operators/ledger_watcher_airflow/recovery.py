@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from airflow.sdk.exceptions import AirflowException
 
 from ledger_watcher.errors import Fenced, LedgerWatcherError, Overtaken
-from ledger_watcher.ledger import RunFollower, RunKey
+from ledger_watcher.ledger import RunKey
 from ledger_watcher.state import RunState
-from ledger_watcher_airflow.decision import RECOVERING, Kind, Verdict, Watcher, decide, open_recovery
+from ledger_watcher_airflow.decision import Kind, Verdict, Watcher
+from ledger_watcher_airflow.poke import RunWatch
 from ledger_watcher_airflow.states import task_states
 
 if TYPE_CHECKING:
@@ -67,34 +68,26 @@ class Recovery:
             raise AirflowException(
                 f"The producer {type(self.producer).__name__} cannot run dbt for single nodes: clear it together with this task."
             )
-        states = task_states(context["ti"])
-        state = self._look()
-        recovery = open_recovery(state)
-        runner = recovery.started.task_id if recovery is not None and recovery.started is not None else None
-        lives = runner not in (None, self.watcher.task_id) and states.get(str(runner)) == "running"
-        verdict = decide(self.watcher, state, RECOVERING if lives else states.get(self.producer.task_id, "removed"))
+        ti, watch = context["ti"], RunWatch(ledger=self.ledger, run=self.run, producer=self.producer.task_id)
+        verdict = watch.look(self.watcher, ti)
         if verdict.kind is not Kind.RECOVER:
-            return verdict, state
-        only = self._waiting(state, states, getattr(context["dag_run"], "clear_number", None))
-        newest = max(state.attempts, default=0)
+            return verdict, watch.state
+        newest = max(watch.state.attempts, default=0)
+        only = self._waiting(watch.state, task_states(ti), getattr(context["dag_run"], "clear_number", None))
         log.info("Recovery: dbt builds %d nodes: %s", len(only), ", ".join(sorted(only)))
         try:
             self.producer.recover(context, only=only, after=newest)
         except (Overtaken, Fenced) as error:
             log.info("%s", error)
-            return Verdict(Kind.WAIT, str(error)), state
+            return Verdict(Kind.WAIT, str(error)), watch.state
         except LedgerWatcherError as error:
             raise AirflowException(str(error)) from error
-        state = self._look()
-        return decide(self.watcher, state, "success"), state
+        return watch.look(self.watcher, ti), watch.state
 
     def interrupt(self) -> None:
         """Interrupt dbt, if it runs."""
         if isinstance(self.producer, Recovers):
             self.producer.on_kill()
-
-    def _look(self) -> RunState:
-        return RunFollower(self.ledger.store(), self.run).snapshot()
 
     def _waiting(self, state: RunState, states: Mapping[str, str | None], clear_number: int | None) -> frozenset[str]:
         """The nodes of all tasks that have not ended, without those that dbt has built since the last clear: their tasks are only late."""

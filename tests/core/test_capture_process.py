@@ -271,5 +271,5 @@ def test_a_timeout_that_strikes_while_dbt_starts_leaves_none_behind(dbt: FakeDbt
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert isinstance(run.process.raised, TaskTimeout)
-    assert started[0].returncode == -signal.SIGINT
+    assert started[0].returncode in (-signal.SIGINT, 1), "a Python that is interrupted while it starts ends with 1"
     assert signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
