@@ -35,7 +35,6 @@ def stack(airflow: AirflowStack, home: Path) -> AirflowStack:
     """The Airflow of the session with the DAGs of this module."""
     for name in ("without_triggerer", "waits_in_place", "called_back"):
         shutil.copytree(home / "no_bucket", home / name)
-    shutil.copytree(home / "jaffle_local", home / "tried_on_workers")
     shutil.copy(HERE / "worker_dags" / "worker_dags.py", home / "dags")
     return airflow
 
@@ -95,12 +94,3 @@ def test_a_function_of_the_user_is_called_on_a_worker(stack: AirflowStack, home:
     assert "Got 1 result, configured to warn" in message
     assert "model.broken.bad" in json.loads((called / f"artifacts-{PRODUCER}.json").read_text())
     assert logs(stack, "called_back", run_id)["worker"] == SUCCEEDED
-
-
-def test_dag_test_waits_for_the_producer_first(stack: AirflowStack) -> None:
-    """Its tasks run one after another, in any order: one that kept its place would wait for ever."""
-    stack.wait_for_dag("tried_on_workers", 120)
-    stack.command("dags", "test", "tried_on_workers")
-    (tried,) = stack.call("GET", "dags/tried_on_workers/dagRuns")["dag_runs"]
-    assert tried["state"] == "success"
-    assert {ti["state"] for ti in stack.task_instances("tried_on_workers", tried["dag_run_id"])} == {"success"}

@@ -54,7 +54,6 @@ def keep_artifacts(project_dir: str, context: Any, name: str) -> None:  # noqa: 
 
 dag("without_triggerer", deferrable=False, mode="reschedule", poke_interval=3)
 dag("waits_in_place", deferrable=False)
-dag("tried_on_workers", "jaffle", deferrable=False)
 dag(
     "called_back",
     on_success_callback=succeeded,
