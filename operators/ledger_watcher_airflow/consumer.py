@@ -17,9 +17,9 @@ from ledger_watcher.ledger import RunKey
 from ledger_watcher.records import utcnow
 from ledger_watcher.state import RunState
 from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_warnings, warnings_of
-from ledger_watcher_airflow.decision import Kind, Verdict, Watcher
+from ledger_watcher_airflow.decision import TERMINAL, Kind, Verdict, Watcher
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
-from ledger_watcher_airflow.states import nodes_of_tasks
+from ledger_watcher_airflow.states import nodes_of_tasks, task_states
 from ledger_watcher_airflow.trigger import ON_SUCCESS, ON_WARNING, RECOVER, WARNED, NodeTrigger, born_at, replay
 
 if TYPE_CHECKING:
@@ -268,8 +268,4 @@ def _in_dag_test() -> bool:
 
 
 def _producer_ended(context: Context, producer: str) -> bool:
-    from ledger_watcher_airflow.decision import TERMINAL  # noqa: PLC0415
-
-    ti = context["ti"]
-    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[producer], run_ids=[ti.run_id])
-    return any(getattr(state, "value", state) in TERMINAL for state in (states.get(ti.run_id) or {}).values())
+    return task_states(context["ti"], [producer]).get(producer) in TERMINAL

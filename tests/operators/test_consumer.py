@@ -23,7 +23,7 @@ class InProcessSupervisorComms:
 
 def context_with(state: str | None) -> Any:  # noqa: ANN401 - a stand-in for Airflow's context
     states = {"manual__1": {PRODUCER: state}}
-    return {"ti": SimpleNamespace(dag_id="shop", run_id="manual__1", get_task_states=lambda **_: states)}
+    return {"ti": SimpleNamespace(dag_id="shop", run_id="manual__1", map_index=-1, get_task_states=lambda **_: states)}
 
 
 @pytest.fixture

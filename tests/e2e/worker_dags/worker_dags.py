@@ -14,17 +14,15 @@ HERE = Path(os.environ["E2E_HOME"])
 CALLED = HERE / "called"
 
 
-def dag(dag_id: str, project: str = "broken", **operator_args: object) -> None:
+def dag(dag_id: str, **operator_args: object) -> None:
     folder = HERE / dag_id
     DbtDag(
         dag_id,
         schedule=None,
         start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
         catchup=False,
-        project_config=ProjectConfig(
-            dbt_project_path=folder, env_vars={f"{project.upper()}_DUCKDB_PATH": str(folder / f"{project}.duckdb")}
-        ),
-        profile_config=ProfileConfig(profile_name=project, profiles_yml_filepath=folder / "profiles.yml"),
+        project_config=ProjectConfig(dbt_project_path=folder, env_vars={"BROKEN_DUCKDB_PATH": str(folder / "broken.duckdb")}),
+        profile_config=ProfileConfig(profile_name="broken", profiles_yml_filepath=folder / "profiles.yml"),
         execution_config=ExecutionConfig(ledger_uri=str(HERE / "ledger")),
         operator_args=operator_args,
     )
