@@ -25,7 +25,7 @@ check: $(READY) ## ruff (lint and format) and mypy strict
 	@$(BIN)/mypy
 
 test: check $(TOOLS) ## check, then unit, integration and end-to-end tests
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-ceph: $(READY) ## the storage contract on a real Ceph too (installs Debian's packages as root)
 	@scripts/tools.sh ceph

@@ -21,12 +21,6 @@ EXAMPLES = HERE.parents[1] / "operators" / "ledger_watcher_airflow" / "example_d
 BUCKET = "ledgers"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.e2e)
-
-
 @pytest.fixture(scope="session")
 def s3() -> Iterator[SimpleNamespace]:
     """A moto_server process: ``url`` and the ``env`` that points any S3 client at it."""
