@@ -54,7 +54,7 @@ def filesystem_class(scheme: str) -> type[AbstractFileSystem]:
         return GCSFileSystem  # type: ignore[no-any-return]
     import fsspec  # noqa: PLC0415
 
-    return fsspec.getfilesystem_class(scheme)  # type: ignore[no-any-return]
+    return fsspec.get_filesystem_class(scheme)  # type: ignore[no-any-return]
 
 
 def _options(uri: str, extra: str | None, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -88,7 +87,7 @@ class DbtLocalBaseOperator(BaseOperator):
         self._warning_callbacks = checked("on_warning_callback", on_warning_callback)
         self._check()
         self._dbt: BareRun | None = None
-        self._killed = threading.Event()
+        self._killed = False
 
     def _check(self) -> None:
         call, selecting = self.call, self.call.flags.given(SELECTION)
@@ -110,7 +109,7 @@ class DbtLocalBaseOperator(BaseOperator):
         try:
             request = self._request(context)
             with BareRun(request, shared=bool(self.nodes)) as self._dbt:
-                if self._killed.is_set():
+                if self._killed:
                     self._dbt.interrupt()
                 result = self._dbt.run()
                 try:
@@ -134,7 +133,7 @@ class DbtLocalBaseOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Interrupt dbt, so that it cancels its queries. Airflow waits 5 s before it kills."""
-        self._killed.set()
+        self._killed = True
         if self._dbt is not None:
             self._dbt.interrupt()
 

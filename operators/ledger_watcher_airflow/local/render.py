@@ -36,6 +36,8 @@ class LocalTasks:
             why = "each task builds exactly its own nodes" if name in SELECTION else "it is for tasks that wait for a producer"
             raise ConfigError(f"operator_args[{name!r}] has no meaning with ExecutionMode.{mode.name}: {why}; leave it out.")
         in_virtualenv = mode is ExecutionMode.VIRTUALENV
+        if not in_virtualenv and (odd := [name for name in _VIRTUALENV if name in rest]):
+            raise ConfigError(f"operator_args[{odd[0]!r}] is for ExecutionMode.VIRTUALENV; set that, or leave it out.")
         self._mode = "Virtualenv" if in_virtualenv else "Local"
         ours = (*_OURS, *(_VIRTUALENV if in_virtualenv else ()))
         self._task_args = {name: value for name, value in rest.items() if name not in ours}
