@@ -101,7 +101,8 @@ class BareRun:
         runner, console = start.runner(take)
         self._runner = runner
         exit_code = INTERRUPTED if self._interrupted else runner.run()
-        self.problems += [*parser.problems, *runner.problems, *([console.problem] if console is not None and console.problem else [])]
+        shown = console.problem if console is not None else None
+        self.problems += map(self._masker.text, [*parser.problems, *runner.problems, *([shown] if shown else [])])
         if runner.raised is not None:
             raise runner.raised
         ended: list[HookFinished | NodeFinished] = [*hooks.values(), *nodes.values()]

@@ -343,3 +343,11 @@ def test_no_dbt_outlives_its_task(dbt: FakeDbt) -> None:
         assert poll.poll(PATIENCE * 1000), "dbt is still there"
     finally:
         os.close(watch)
+
+
+def test_importing_them_imports_nothing_that_only_a_run_needs() -> None:
+    """A DAG file does that at each parse."""
+    code = "import sys, ledger_watcher_airflow.local; print('\\n'.join(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "ledger_watcher_airflow.local.operator" in found
+    assert not [name for name in found if name.partition(".")[0] in ("dbt", "s3fs", "gcsfs", "adlfs") or "watcher.capture" in name]
