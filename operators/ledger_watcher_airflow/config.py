@@ -266,7 +266,7 @@ class ExecutionConfig:
         """Whether dbt runs in the task's own process; asked on the worker."""
         if self.invocation_mode is not None:
             return self.invocation_mode is InvocationMode.DBT_RUNNER
-        return self.dbt_executable_path is None and _dbt_is_importable()
+        return self.dbt_executable_path is None and not self.execution_mode.in_virtualenv and _dbt_is_importable()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,6 +133,7 @@ def test_virtual_environments_are_those_of_the_arguments(make_dag: MakeDag, tmp_
         f"Dbt{stem}VirtualenvOperator" for stem in ("Seed", "Run", "Test", "Build", "Snapshot")
     }
     task = dag.get_task("orders.run")
+    assert not task.execution_config.runs_in_process()
     assert (task.spec.requirements, task.spec.install_options, task.execution_config.virtualenv_dir) == (
         ("dbt-duckdb",),
         ("--no-index",),
