@@ -34,11 +34,12 @@ _MANIFEST_KEYS = ("nodes", "sources", "unit_tests", "exposures", "metrics", "sem
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A dbt project's folder, its name and its ``target-path`` as configured, read without a YAML library."""
+    """A dbt project's folder, its name, ``target-path`` and ``packages-install-path`` as configured, read without a YAML library."""
 
     folder: Path
     name: str | None = None
     target_path: str | None = None
+    packages_path: str | None = None
 
     @classmethod
     def of(cls, command: DbtCommand, env: Mapping[str, str], cwd: Path, *, upwards: bool = True) -> Project:
@@ -53,7 +54,7 @@ class Project:
             where = f"{places[0]} or above it" if len(places) > 1 else str(places[0])
             raise ConfigError(f"There is no {_PROJECT_FILE} in {where}; name the dbt project's folder (--project-dir).")
         text = (folder / _PROJECT_FILE).read_text("utf-8", "replace")
-        return cls(folder.resolve(), _top_level(text, "name"), _top_level(text, "target-path"))
+        return cls(folder.resolve(), *(_top_level(text, key) for key in ("name", "target-path", "packages-install-path")))
 
 
 @dataclass(slots=True)
@@ -108,11 +109,20 @@ class Target:
         found = {name: data for name in STORED if (data := self.read(name)) is not None}
         return found if self.fresh else {name: data for name, data in found.items() if _invocation(data) == (invocation_id or "")}
 
-    def put_back(self, masker: Masker) -> list[str]:
-        """Move what dbt wrote into the user's target folder, each file atomically. Returns what went wrong."""
+    def name_paths(self, masker: Masker) -> None:
+        """Write the paths of the user's folder into the artifacts that have some, where they are."""
+        for name in _WITH_PATHS if self.fresh else ():
+            if (data := self.read(name)) is not None:
+                (self.path / name).write_bytes(masker.paths(data))
+
+    def put_back(self, masker: Masker, *, without: frozenset[str] = frozenset()) -> list[str]:
+        """Move what dbt wrote into the user's target folder, each file atomically. Returns what went wrong.
+
+        :param without: names of artifacts that are not put there.
+        """
         problems: list[str] = []
         for file in sorted(self.path.rglob("*")) if self.fresh else ():
-            if not file.is_file():
+            if not file.is_file() or (file.parent == self.path and file.name in without):
                 continue
             place = self.user / file.relative_to(self.path)
             try:

@@ -1,8 +1,8 @@
 """dbt's events to records: one parser for callbacks and for JSON on standard output.
 
 Only events on the list below are ever looked at. MainReportArgs, SQLQuery and MainStackTrace hold variables, SQL and secrets: they are not
-on it. Event codes: Q024 NodeStart, Q025 NodeFinished, Q034 SkippingDetails, Q046 LogBatchResult, Z033 MarkSkippedChildren, Z002
-MainEncounteredError; those of hooks are in :mod:`~ledger_watcher.capture.hooks`.
+on it. Event codes: Q001 and FF01 RunningOperation*Error, Q024 NodeStart, Q025 NodeFinished, Q034 SkippingDetails, Q046 LogBatchResult, Z033
+MarkSkippedChildren, Z002 MainEncounteredError; those of hooks are in :mod:`~ledger_watcher.capture.hooks`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ WANTED = _LINES | {
     "NodeFinished",
     "NodeStart",
     "RunResultError",
+    "RunningOperationCaughtError",
+    "RunningOperationUncaughtError",
 }
 """The names of all events that the parser looks at."""
 
@@ -103,6 +105,8 @@ class EventParser:
             "MarkSkippedChildren": self._mark,
             "SkippingDetails": self._skipping,
             "MainEncounteredError": self._main_error,
+            "RunningOperationCaughtError": self._main_error,
+            "RunningOperationUncaughtError": self._main_error,
             "Generic": self._generic,
         }
 

@@ -16,7 +16,6 @@ from ledger_watcher.capture.artifacts import Target
 from ledger_watcher.capture.console import Console
 from ledger_watcher.capture.ending import Ended, ended_by, reason
 from ledger_watcher.capture.events import EventParser
-from ledger_watcher.capture.inprocess import InProcessDbt
 from ledger_watcher.capture.plan import list_command, listed
 from ledger_watcher.capture.process import DbtProcess
 from ledger_watcher.capture.reconcile import reconcile
@@ -24,6 +23,7 @@ from ledger_watcher.capture.redact import Masker, redact
 from ledger_watcher.capture.request import CaptureRequest, CaptureResult, Checked
 from ledger_watcher.capture.resume import decide, judged, nothing_left, scope_of, write_state
 from ledger_watcher.capture.runner import INTERRUPTED, Launch, Runner, Sink
+from ledger_watcher.capture.start import Start
 from ledger_watcher.capture.workspace import Workspace
 from ledger_watcher.errors import ConfigError, Fenced, LedgerWatcherError
 from ledger_watcher.ledger import ChainReader, Entry, LedgerWriter, RunKey, WriterOptions
@@ -193,7 +193,9 @@ class Capture:
     def _run_dbt(self, checked: Checked, target: Target, workspace: Workspace) -> Ended:
         masker = checked.masker(target.folders(checked.project))
         parser = EventParser(parents=target.parents, mask=masker.text)
-        runner = self._runner = self._make_runner(checked, target, workspace, self._sink(parser), masker)
+        started = Start(request=self._request, checked=checked, target=target, inherited=workspace.inherited, masker=masker)
+        runner, self._console = started.runner(self._sink(parser))
+        self._runner = runner
         exit_code = INTERRUPTED if self._interrupted else runner.run()
         self._dbt_ended = True
         self._writer.finish_within(self._options.drain_timeout)
@@ -211,17 +213,6 @@ class Capture:
             incomplete=bounded_message(masker.text("; ".join(lost))),
             raised=runner.raised,
         )
-
-    def _make_runner(self, checked: Checked, target: Target, workspace: Workspace, sink: Sink, masker: Masker) -> Runner:
-        request, command = self._request, checked.command
-        forward = request.forward or _print
-        if request.in_process:
-            launch = Launch(argv=tuple(command.dbt_args), env={**request.env, **target.env}, cwd=checked.cwd)
-            return InProcessDbt(launch, sink=sink, grace=request.grace)
-        env = {**without_output_variables(checked.env), **target.env}
-        self._console = Console(command.output(checked.env), lambda line: forward(masker.text(line)))
-        launch = Launch(argv=(checked.executable, *command.capturing()[1:]), env=env, cwd=checked.cwd, inherited=workspace.inherited)
-        return DbtProcess(launch, sink=sink, console=self._console, grace=request.grace)
 
     def _complete(self, parser: EventParser, target: Target, masker: Masker) -> None:
         """Add what the events did not say, store the artifacts, and leave them where plain dbt would have."""
@@ -277,7 +268,3 @@ class Capture:
 
     def _fenced(self, _error: Fenced) -> None:
         self.interrupt()
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - dbt's console

@@ -33,7 +33,7 @@ class FilesystemFactory:
         scheme, _ = split_uri(self.uri)
         extra = EXTRAS.get(scheme)
         try:
-            return _filesystem_class(scheme)(**_options(self.uri, extra, self.storage_options))
+            return filesystem_class(scheme)(**_options(self.uri, extra, self.storage_options))
         except ImportError as error:
             hint = f"pip install 'ledger-watcher[{extra}]'" if extra else "install the fsspec implementation of that scheme"
             raise ConfigError(f"The ledger {self.uri} needs a library that is not installed here ({error}); {hint}.") from error
@@ -41,7 +41,11 @@ class FilesystemFactory:
             raise ConfigError(f"The ledger {self.uri} cannot be opened with these storage options ({error}); correct them.") from error
 
 
-def _filesystem_class(scheme: str) -> type[AbstractFileSystem]:
+def filesystem_class(scheme: str) -> type[AbstractFileSystem]:
+    """The implementation of a scheme.
+
+    :raises ImportError: its library is not installed.
+    """
     if EXTRAS.get(scheme) == "gcs":
         # gcsfs registers a subclass for zonal buckets, which asks another service for the layout of the bucket: for up to 90 s per call
         # where that service is not to be reached, or not permitted.

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         DbtTestWatcherOperator,
     )
     from ledger_watcher_airflow.dag import DbtDag, DbtTaskGroup
-    from ledger_watcher_airflow.flags import DbtBuild, DbtFlags
+    from ledger_watcher_airflow.flags import DbtCall, DbtFlags
+    from ledger_watcher_airflow.local import *  # noqa: F403 - its stub says which
     from ledger_watcher_airflow.producer import DbtProducerWatcherOperator
     from ledger_watcher_airflow.producers import (
         DbtProducerWatcherVirtualenvOperator,
@@ -64,7 +65,7 @@ _HOMES = {
         "DbtTestWatcherOperator",
     ),
     "dag": ("DbtDag", "DbtTaskGroup"),
-    "flags": ("DbtBuild", "DbtFlags"),
+    "flags": ("DbtCall", "DbtFlags"),
     "producer": ("DbtProducerWatcherOperator",),
     "producers": (
         "DbtProducerWatcherVirtualenvOperator",
@@ -82,7 +83,7 @@ _HOMES = {
 _WHERE = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names} | {"TestBehavior": "ledger_watcher.project"}
 
 __all__ = [
-    "DbtBuild",
+    "DbtCall",
     "DbtConsumerWatcherSensor",
     "DbtDag",
     "DbtFlags",
@@ -116,10 +117,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name from its module.
+    """Import a public name from its module: those above, and the operators of :mod:`ledger_watcher_airflow.local`.
 
     :raises AttributeError: there is no such name.
     """
-    if name not in _WHERE:
+    home = _WHERE.get(name) or (f"{__name__}.local" if name.startswith("Dbt") and name.endswith("Operator") else "")
+    found = getattr(importlib.import_module(home), name, None) if home else None
+    if found is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+    return found

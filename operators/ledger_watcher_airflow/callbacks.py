@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.records import Outcome
+from ledger_watcher.records import NodeFinished, Outcome
 from ledger_watcher.state import RunState
 from ledger_watcher_airflow.decision import Watcher, fresh_record
 
@@ -37,11 +37,16 @@ def checked(name: str, given: Callbacks) -> tuple[Callback, ...]:
 
 def warnings_of(state: RunState, watcher: Watcher) -> Warnings:
     """The nodes of the watcher that ended with a warning."""
-    records = [fresh_record(state, unique_id, watcher.born) for unique_id in watcher.nodes]
+    records = (fresh_record(state, unique_id, watcher.born) for unique_id in watcher.nodes)
+    return warnings_among(record for record in records if record is not None)
+
+
+def warnings_among(records: Iterable[NodeFinished]) -> Warnings:
+    """Those of nodes that ended with a warning."""
     return [
         [record.name or record.unique_id.split(".")[2], record.message or record.status]
         for record in records
-        if record is not None and record.outcome is Outcome.WARN
+        if record.outcome is Outcome.WARN
     ]
 
 
@@ -58,14 +63,16 @@ def tell_of_warnings(callbacks: Sequence[Callback], context: Context, warnings: 
             log.exception("on_warning_callback %r failed", callback)
 
 
-def tell_of_artifacts(callbacks: Sequence[Callback], project_dir: Path, arguments: Mapping[str, Any], context: Context) -> None:
+def tell_of_artifacts(
+    callbacks: Sequence[Callback], project_dir: Callable[[], Path], arguments: Mapping[str, Any], context: Context
+) -> None:
     """Call each with the project's folder, where dbt's artifacts are below ``target``, and ``arguments``.
 
-    One that takes ``context`` gets that, too. An error in one is raised, and those behind it are not called.
+    The folder is asked for only if there is a callback. One that takes ``context`` gets that, too. An error in one is raised, and those behind it are not called.
     """
     for callback in callbacks:
         more = {"context": context} if _takes_context(callback) else {}
-        callback(str(project_dir), **{**more, **arguments})
+        callback(str(project_dir()), **{**more, **arguments})
 
 
 def _takes_context(callback: Callback) -> bool:

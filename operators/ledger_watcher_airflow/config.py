@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from ledger_watcher.project import TestBehavior
 from ledger_watcher.storage import check_scheme, split_uri
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef
 
+_ONE_RUN = frozenset({"ledger_uri", "ledger_conn_id", "producer", "producer_retry_on", "poll_interval"})
+"""Of an :class:`ExecutionConfig`, what is said of one run of dbt that all tasks mirror."""
+
 
 class ExecutionMode(str, Enum):
     """How dbt is run."""
@@ -24,6 +28,20 @@ class ExecutionMode(str, Enum):
     """dbt runs once; one task per node mirrors the ledger."""
     WATCHER_VIRTUALENV = "watcher_virtualenv"
     """The same, with the dbt of a virtual environment that the worker makes from ``operator_args={"py_requirements": [...]}``."""
+    LOCAL = "local"
+    """One task per node, each of which runs dbt for its node, on a worker. There is no producer and no ledger."""
+    VIRTUALENV = "virtualenv"
+    """The same, with the dbt of a virtual environment."""
+
+    @property
+    def node_by_node(self) -> bool:
+        """Each task runs dbt itself."""
+        return self in (ExecutionMode.LOCAL, ExecutionMode.VIRTUALENV)
+
+    @property
+    def in_virtualenv(self) -> bool:
+        """The worker makes the environment of dbt."""
+        return self in (ExecutionMode.WATCHER_VIRTUALENV, ExecutionMode.VIRTUALENV)
 
 
 class ProducerRetryOn(str, Enum):
@@ -34,10 +52,10 @@ class ProducerRetryOn(str, Enum):
 
 
 class InvocationMode(str, Enum):
-    """How the producer starts dbt."""
+    """How dbt is started."""
 
     DBT_RUNNER = "dbt_runner"
-    """In the producer's own process, where dbt is installed together with Airflow."""
+    """In the process of the task that runs dbt, where dbt is installed together with Airflow."""
     SUBPROCESS = "subprocess"
     """Any dbt executable: another virtualenv, dbt Fusion."""
 
@@ -153,7 +171,7 @@ class ExecutionConfig:
     :param ledger_conn_id: Airflow connection with the credentials of the storage; the environment's own if not given.
     :param invocation_mode: ``DBT_RUNNER`` where dbt can be imported, ``SUBPROCESS`` where it cannot or an executable is given.
     :param dbt_executable_path: the dbt to run; any version, in any environment of the worker. With ``producer``: where that runs it.
-    :param virtualenv_dir: where ``WATCHER_VIRTUALENV`` keeps its environments; in the cache folder of the worker's user if not given.
+    :param virtualenv_dir: where ``WATCHER_VIRTUALENV`` and ``VIRTUALENV`` keep their environments; in the cache folder of the worker's user if not given.
     :param producer: runs dbt anywhere else: ``kubernetes_producer(image=...)``, ``ssh_producer(...)``, ..., or a function that makes an
         operator of a :class:`~ledger_watcher_airflow.producers.ProducerCommand`.
     :param producer_retry_on: what the producer's ``retries`` are for: ``UNFINISHED``, runs of dbt that did not end (killed, no connection), or
@@ -176,7 +194,17 @@ class ExecutionConfig:
         _take_member(self, "producer_retry_on", ProducerRetryOn)
         if self.invocation_mode is not None:
             _take_member(self, "invocation_mode", InvocationMode)
+        if self.execution_mode.node_by_node:
+            self._check_no_ledger()
         self._check_who_runs_dbt()
+
+    def _check_no_ledger(self) -> None:
+        for one in fields(self):
+            if one.name in _ONE_RUN and getattr(self, one.name) != one.default:
+                raise ConfigError(
+                    f"ExecutionConfig({one.name}=...) is for one run of dbt that all tasks mirror through a ledger; with "
+                    f"ExecutionMode.{self.execution_mode.name} each task runs dbt itself. Leave it out, or choose ExecutionMode.WATCHER."
+                )
 
     def _check_who_runs_dbt(self) -> None:
         if self.producer is not None and self.producer_retry_on is ProducerRetryOn.NODE_ERRORS:
@@ -184,22 +212,24 @@ class ExecutionConfig:
                 "ExecutionConfig(producer_retry_on=ProducerRetryOn.NODE_ERRORS) is not for producer=...; give the nodes' tasks retries instead "
                 "(operator_args={'retries': 1}): one run of dbt builds all that failed."
             )
-        in_virtualenv = self.execution_mode is ExecutionMode.WATCHER_VIRTUALENV
+        mode = self.execution_mode
         if self.producer is not None and not callable(self.producer):
             raise ConfigError(
                 f"ExecutionConfig(producer={self.producer!r}) cannot be called; give kubernetes_producer(image=...) or the like."
             )
-        if self.producer is not None and (in_virtualenv or self.invocation_mode is not None):
+        if self.producer is not None and (mode.in_virtualenv or self.invocation_mode is not None):
             raise ConfigError(
                 "ExecutionConfig(producer=...) says how dbt is started; leave invocation_mode out, and execution_mode at ExecutionMode.WATCHER."
             )
-        if in_virtualenv and (self.dbt_executable_path is not None or self.invocation_mode is InvocationMode.DBT_RUNNER):
+        if mode.in_virtualenv and (self.dbt_executable_path is not None or self.invocation_mode is InvocationMode.DBT_RUNNER):
             raise ConfigError(
-                "ExecutionMode.WATCHER_VIRTUALENV runs the dbt of its virtual environment, as a process; leave dbt_executable_path and "
+                f"ExecutionMode.{mode.name} runs the dbt of its virtual environment, as a process; leave dbt_executable_path and "
                 "invocation_mode out."
             )
-        if self.virtualenv_dir is not None and not in_virtualenv:
-            raise ConfigError("ExecutionConfig(virtualenv_dir=...) is for ExecutionMode.WATCHER_VIRTUALENV; set that too, or leave it out.")
+        if self.virtualenv_dir is not None and not mode.in_virtualenv:
+            raise ConfigError(
+                "ExecutionConfig(virtualenv_dir=...) is for ExecutionMode.WATCHER_VIRTUALENV and VIRTUALENV; set one of them, or leave it out."
+            )
 
     def ledger(self) -> LedgerRef:
         """The ledger's root, checked as far as that is possible without a request.
@@ -225,11 +255,18 @@ class ExecutionConfig:
         deployment = conf.get("ledger_watcher", "deployment", fallback=DEFAULT_DEPLOYMENT) or DEFAULT_DEPLOYMENT
         return LedgerRef(uri=uri, conn_id=self.ledger_conn_id, deployment=deployment)
 
+    def executable(self) -> str:
+        """The dbt to run, if it is not that of a virtual environment; asked on the worker."""
+        if self.dbt_executable_path is not None:
+            return str(self.dbt_executable_path)
+        beside = Path(sys.executable).with_name("dbt")  # a worker's PATH often lacks its own virtualenv
+        return str(beside) if beside.exists() else "dbt"
+
     def runs_in_process(self) -> bool:
-        """Whether the producer runs dbt in its own process; asked where the producer runs."""
+        """Whether dbt runs in the task's own process; asked on the worker."""
         if self.invocation_mode is not None:
             return self.invocation_mode is InvocationMode.DBT_RUNNER
-        return self.dbt_executable_path is None and _dbt_is_importable()
+        return self.dbt_executable_path is None and not self.execution_mode.in_virtualenv and _dbt_is_importable()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,18 @@ if TYPE_CHECKING:
     from ledger_watcher_airflow.poke import RunWatch
     from ledger_watcher_airflow.recovery import Recovery
 
+WAITING = (
+    "deferrable",
+    "mode",
+    "poke_interval",
+    "timeout",
+    "soft_fail",
+    "never_fail",
+    "silent_fail",
+    "exponential_backoff",
+    "max_wait",
+)
+"""What a user may say of how these tasks wait."""
 _TIMEOUT = 7 * 86400.0
 """Airflow's own default, which Airflow would look up in its configuration for every task of every parse."""
 _RESCHEDULE_INTERVAL = 60.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseOperator, TaskGroup
@@ -12,15 +12,19 @@ from ledger_watcher.errors import ConfigError
 from ledger_watcher.project import ID_LIMIT, WITHOUT_TASK, TaskKind, TaskSpec, TestBehavior, build_graph, load_project
 from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProducerRetryOn, ProfileConfig, ProjectConfig, RenderConfig
 from ledger_watcher_airflow.consumer import (
+    WAITING,
     DbtConsumerWatcherSensor,
     DbtRunWatcherOperator,
     DbtSeedWatcherOperator,
     DbtSnapshotWatcherOperator,
     DbtTestWatcherOperator,
 )
-from ledger_watcher_airflow.flags import DbtBuild, DbtFlags
+from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.ledger import LedgerRef
 from ledger_watcher_airflow.producer import PRODUCER_TASK_ID, DbtProducerWatcherOperator
+
+if TYPE_CHECKING:
+    from ledger_watcher_airflow.local.render import LocalTasks
 
 _CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
     TaskKind.RUN: DbtRunWatcherOperator,
@@ -30,19 +34,6 @@ _CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
 }
 _VIRTUALENV = ("py_requirements", "py_system_site_packages", "pip_install_options")
 _CALLBACK = ("callback", "callback_args")
-_WAITING = (
-    "deferrable",
-    "mode",
-    "poke_interval",
-    "timeout",
-    "soft_fail",
-    "never_fail",
-    "silent_fail",
-    "exponential_backoff",
-    "max_wait",
-    "on_warning_callback",
-)
-"""What is said of the nodes' tasks only."""
 
 
 class DbtDag(DAG):
@@ -111,12 +102,18 @@ class _Renderer:
         self._profile = profile
         self._execution = execution
         self._group = group
+        self._local: LocalTasks | None = None
+        if execution.execution_mode.node_by_node:
+            from ledger_watcher_airflow.local import render  # noqa: PLC0415 - few DAG files need it
+
+            self._local = render.LocalTasks(project, profile, execution, operator_args)
+            return
         self._ledger: LedgerRef = execution.ledger()
         self._flags, task_args = DbtFlags.split(operator_args)
         self._virtualenv = _taken(task_args, _VIRTUALENV)
         if self._virtualenv and execution.execution_mode is not ExecutionMode.WATCHER_VIRTUALENV:
             raise ConfigError(
-                f"operator_args[{next(iter(self._virtualenv))!r}] is for ExecutionMode.WATCHER_VIRTUALENV; set that too, or leave it out."
+                f"operator_args[{next(iter(self._virtualenv))!r}] is for ExecutionMode.WATCHER_VIRTUALENV or VIRTUALENV; set one of them, or leave it out."
             )
         self._callback = _taken(task_args, _CALLBACK)
         if self._callback and execution.producer is not None:
@@ -124,23 +121,27 @@ class _Renderer:
                 "operator_args['callback'] needs dbt's artifacts on the worker, but ExecutionConfig(producer=...) runs dbt elsewhere: leave it out; "
                 "the artifacts are in the ledger (`ledger-watcher export`)."
             )
-        self._waiting = _taken(task_args, _WAITING)
+        self._waiting = _taken(task_args, (*WAITING, "on_warning_callback"))
         self._task_args = task_args
 
     def render(self, config: RenderConfig) -> dict[str, BaseOperator | TaskGroup]:
-        """Create producer, consumers and edges; returns the task of each node, or its group where it has a test task beside it."""
+        """Create the tasks and their edges; returns the task of each node, or its group where it has a test task beside it."""
         view = load_project(self._project.manifest)
         room = ID_LIMIT - len(self._group) - 1 if self._group else ID_LIMIT
         graph = build_graph(view, config.test_behavior, reserved={PRODUCER_TASK_ID}, id_limit=room)
         if not graph:
             raise ConfigError(f"The manifest {self._project.manifest} has no models, seeds or snapshots, so there is nothing to run.")
-        producer = self._producer(
-            sorted({unique_id for spec in graph for unique_id in spec.nodes}),
-            sorted(node.unique_id for node in view.nodes.values() if node.resource_type in WITHOUT_TASK),
-            ("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
-        )
         groups = {name: TaskGroup(name) for name in dict.fromkeys(spec.group for spec in graph) if name}
-        tasks = {spec.key: self._task(spec, groups.get(spec.group or ""), producer.task_id) for spec in graph}
+        places = {spec.key: {"task_group": groups[spec.group]} if spec.group else {} for spec in graph}
+        if self._local is not None:
+            tasks = {spec.key: self._local.task(spec, view, config.test_behavior, **places[spec.key]) for spec in graph}
+        else:
+            producer = self._producer(
+                sorted({unique_id for spec in graph for unique_id in spec.nodes}),
+                sorted(node.unique_id for node in view.nodes.values() if node.resource_type in WITHOUT_TASK),
+                ("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
+            )
+            tasks = {spec.key: self._task(spec, producer.task_id, places[spec.key]) for spec in graph}
         for spec in graph:
             for parent in spec.upstream:
                 tasks[spec.key].set_upstream(tasks[parent])
@@ -153,7 +154,7 @@ class _Renderer:
         if execution.producer is not None:
             from ledger_watcher_airflow.producers.command import make_producer, producer_command  # noqa: PLC0415 - few DAG files need it
 
-            build = DbtBuild(project=self._project, profile=self._profile, flags=self._flags, excluded_types=excluded_types)
+            build = DbtCall(project=self._project, profile=self._profile, flags=self._flags, excluded_types=excluded_types)
             dbt = str(execution.dbt_executable_path or "dbt")
             command = producer_command(build, self._ledger, nodes, executable=dbt, ledger_group=self._group, task_args=task_args)
             return make_producer(execution.producer, command)
@@ -176,8 +177,7 @@ class _Renderer:
             return DbtProducerWatcherVirtualenvOperator(**{"py_requirements": (), **self._virtualenv}, **arguments)
         return DbtProducerWatcherOperator(**arguments)
 
-    def _task(self, spec: TaskSpec, group: TaskGroup | None, producer: str) -> BaseOperator:
-        place: dict[str, Any] = {"task_group": group} if group is not None else {}
+    def _task(self, spec: TaskSpec, producer: str, place: Mapping[str, Any]) -> BaseOperator:
         if spec.kind is TaskKind.EMPTY:
             return EmptyOperator(task_id=spec.task_id, **place, **self._task_args)
         return _CONSUMERS[spec.kind](

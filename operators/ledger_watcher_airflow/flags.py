@@ -1,19 +1,21 @@
-"""What a user may say to ``dbt build``, under the names that users of astronomer-cosmos know, and the command line that comes of it."""
+"""What a user may say to dbt, under the names that users of astronomer-cosmos know, and the command line that comes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from ledger_watcher import codec
 from ledger_watcher.errors import ConfigError
+from ledger_watcher_airflow.commands import BUILD, LIMITED, Command
 from ledger_watcher_airflow.config import ProfileConfig, ProjectConfig
 
 Word = TypeVar("Word")
 
 _LISTS = ("dbt_cmd_flags", "dbt_cmd_global_flags")
 _SELECTIONS = ("select", "exclude")
+_TEMPLATES = ("vars", "env", "select", "exclude", "selector")
 _BOOLEANS = (
     "full_refresh",
     "fail_fast",
@@ -44,7 +46,9 @@ _MEANINGLESS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DbtFlags:
-    """What a user may add to ``dbt build``. The values of ``vars`` and ``env`` are Jinja templates, as operator arguments are.
+    """What a user may add to ``dbt build`` and its like.
+
+    The values of ``vars`` and ``env`` are Jinja templates, as operator arguments are; where dbt runs on the worker, so are ``select``, ``exclude`` and ``selector``.
 
     :param vars: ``--vars``; they win over those of the project configuration (which are no templates).
     :param env: environment variables for dbt, on top of the worker's (or the container's) and of the project configuration's.
@@ -53,9 +57,9 @@ class DbtFlags:
     :param partial_parse: ``False`` makes dbt parse everything anew.
     :param install_deps: run ``dbt deps`` before.
     :param append_env: only ``True``: dbt needs the environment that it is started in.
-    :param cancel_query_on_kill: only ``True``: a killed producer interrupts dbt, which cancels its queries.
-    :param dbt_cmd_flags: flags behind ``build``, as they are.
-    :param dbt_cmd_global_flags: flags in front of ``build``, as they are.
+    :param cancel_query_on_kill: only ``True``: a task that is killed interrupts dbt, which cancels its queries.
+    :param dbt_cmd_flags: flags behind the command, as they are.
+    :param dbt_cmd_global_flags: flags in front of the command, as they are.
     """
 
     full_refresh: bool = False
@@ -95,7 +99,7 @@ class DbtFlags:
             raise ConfigError("append_env=False: dbt needs the environment that it is started in (PATH, credentials); leave it out.")
         if not self.cancel_query_on_kill:
             raise ConfigError(
-                "cancel_query_on_kill=False: a killed producer always interrupts dbt, which cancels its queries; leave it out."
+                "cancel_query_on_kill=False: a task that is killed always interrupts dbt, which cancels its queries; leave it out."
             )
 
     def _check_words(self) -> None:
@@ -107,6 +111,11 @@ class DbtFlags:
             if odd:
                 raise ConfigError(f"{name} holds {odd[0]!r}; every argument is a string.")
 
+    def given(self, names: Iterable[str]) -> list[str]:
+        """Those of these flags that say something."""
+        plain = DbtFlags()
+        return sorted(name for name in names if getattr(self, name) != getattr(plain, name) and getattr(self, name) not in ((), [], ""))
+
     @classmethod
     def split(cls, operator_args: Mapping[str, Any]) -> tuple[DbtFlags, dict[str, Any]]:
         """The flags among a user's ``operator_args``, and the rest, which is Airflow's.
@@ -115,25 +124,47 @@ class DbtFlags:
         """
         for name, advice in _MEANINGLESS.items():
             if name in operator_args:
-                raise ConfigError(f"operator_args[{name!r}] has no meaning here: {advice}.")
+                raise ConfigError(f"{name!r} has no meaning here: {advice}.")
         known = cls.__dataclass_fields__
         flags = {name: value for name, value in operator_args.items() if name in known and value is not None}
         return cls(**flags), {name: value for name, value in operator_args.items() if name not in known}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DbtBuild:
-    """One ``dbt build``: of which project, with which profile and flags, without which resource types."""
+class DbtCall:
+    """One call of dbt: of which project, with which profile and flags, without which resource types.
+
+    :param command: ``dbt build`` if not given.
+    :param macro: what ``dbt run-operation`` runs, with ``args``, whose values are Jinja templates.
+    :raises ConfigError: flags that the command does not have.
+    """
 
     project: ProjectConfig
     profile: ProfileConfig
     flags: DbtFlags = field(default_factory=DbtFlags)
     excluded_types: tuple[str, ...] = ()
+    command: Command = BUILD
+    macro: str | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        odd = self.flags.given(LIMITED - self.command.takes)
+        if odd:
+            raise ConfigError(f"{odd[0]}={getattr(self.flags, odd[0])!r}: `{self.command}` has no such option; leave it out.")
 
     @property
     def env(self) -> dict[str, str]:
         """What is added to the environment."""
         return {**self.project.env_vars, **self.flags.env}
+
+    def rendered(self, render: Callable[[dict[str, Any]], Mapping[str, Any]]) -> DbtCall:
+        """The same with its templates rendered: late, and not as template fields of the operator, which Airflow stores and shows."""
+        flags = self.flags
+        templates = {name: value for name in _TEMPLATES if (value := getattr(flags, name))}
+        if not (templates or self.args):
+            return self
+        found = dict(render({**templates, "args": self.args}))
+        return replace(self, args=found.pop("args"), flags=replace(flags, **found))
 
     def argv(self, executable: str) -> tuple[str, ...]:
         """The command line, with ``--vars`` as JSON."""
@@ -152,11 +183,13 @@ class DbtBuild:
             *_switch("--quiet", on=flags.quiet),
             *_switch("--no-partial-parse", on=not flags.partial_parse),
             *flags.dbt_cmd_global_flags,
-            "build",
+            *self.command.words,
+            *((self.macro,) if self.macro else ()),
             "--project-dir",
             str(self.project.project_dir),
             *profile.flags,
             *variables,
+            *(("--args", codec.dumps(self.args).decode()) if self.args else ()),
             *_switch("--full-refresh", on=flags.full_refresh),
             *_switch("--fail-fast", on=flags.fail_fast),
             *_option("--threads", flags.threads),

@@ -28,19 +28,28 @@ class LedgerRef:
         return open_store(self.uri, filesystem=self._filesystem if self.conn_id else None)
 
     def _filesystem(self) -> AbstractFileSystem:
-        from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
-        from airflow.sdk.io import get_fs  # noqa: PLC0415 - looks the connection up: only where a request is made
+        return connected_filesystem(self.uri, self.conn_id or "", "leave ledger_conn_id out")
 
-        scheme = self.uri.split("://", 1)[0]
-        # What the Amazon provider is given here becomes botocore's Config, so only that may be in it.
-        options: dict[str, Any] = dict(S3_CLIENT_CONFIG) if scheme in ("s3", "s3a") else {}
-        try:
-            return get_fs(scheme, self.conn_id, options)
-        except (AirflowNotFoundException, AttributeError, ImportError, ValueError) as error:  # no such connection, or no provider for it
-            raise ConfigError(
-                f"The ledger {self.uri} cannot be opened with the connection {self.conn_id!r}: {error}. Create the connection, and install the "
-                f"provider for {scheme}:// where the producer and the triggerer run; or leave ledger_conn_id out."
-            ) from error
+
+def connected_filesystem(uri: str, conn_id: str, otherwise: str) -> AbstractFileSystem:
+    """The filesystem of a URI with the credentials of an Airflow connection.
+
+    :param otherwise: what else a person may do, for the error.
+    :raises ConfigError: no such connection, or no provider for it.
+    """
+    from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
+    from airflow.sdk.io import get_fs  # noqa: PLC0415 - looks the connection up: only where a request is made
+
+    scheme = uri.split("://", 1)[0]
+    # What the Amazon provider is given here becomes botocore's Config, so only that may be in it.
+    options: dict[str, Any] = dict(S3_CLIENT_CONFIG) if scheme in ("s3", "s3a") else {}
+    try:
+        return get_fs(scheme, conn_id, options)
+    except (AirflowNotFoundException, AttributeError, ImportError, ValueError) as error:
+        raise ConfigError(
+            f"{uri} cannot be opened with the connection {conn_id!r}: {error}. Create the connection, and install the provider for "
+            f"{scheme}:// where the task runs (of a ledger: the producer and the triggerer); or {otherwise}."
+        ) from error
 
 
 def run_key(*, deployment: str, dag_id: str, run_id: str, group: str, map_index: int) -> RunKey:

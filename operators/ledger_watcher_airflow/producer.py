@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -16,7 +13,7 @@ from ledger_watcher.records import EndedBy
 from ledger_watcher.verdict import HANDLED, errors_of
 from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_artifacts
 from ledger_watcher_airflow.config import ExecutionConfig, ProducerRetryOn, ProfileConfig, ProjectConfig
-from ledger_watcher_airflow.flags import DbtBuild, DbtFlags
+from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.ledger import LedgerRef, run_key
 from ledger_watcher_airflow.states import done_nodes
 
@@ -70,7 +67,7 @@ class DbtProducerWatcherOperator(BaseOperator):
         self.ledger = ledger
         self.nodes = tuple(nodes)
         self.without_task = tuple(without_task)
-        self.build = DbtBuild(
+        self.build = DbtCall(
             project=project_config, profile=profile_config, flags=flags or DbtFlags(), excluded_types=tuple(excluded_types)
         )
         self.ledger_group = ledger_group
@@ -115,7 +112,7 @@ class DbtProducerWatcherOperator(BaseOperator):
             group=self.ledger_group,
             map_index=-1 if ti.map_index is None else ti.map_index,
         )
-        build = self._rendered(context)
+        build = self.build.rendered(lambda values: self.render_template(values, context, self.get_template_env()))
         self.log.info("Ledger: %s/%s", self.ledger.uri.rstrip("/"), run.prefix)
         request = CaptureRequest(
             command=build.argv(self.executable()),
@@ -133,7 +130,7 @@ class DbtProducerWatcherOperator(BaseOperator):
         return self._capture.run()
 
     def _call_back(self, context: Context) -> None:
-        tell_of_artifacts(self._callbacks, self.build.project.project_dir, self._callback_args, context)
+        tell_of_artifacts(self._callbacks, lambda: self.build.project.project_dir, self._callback_args, context)
 
     def _done(self, ti: Any) -> frozenset[str]:  # noqa: ANN401 - Airflow's RuntimeTaskInstance
         """The nodes whose tasks are ``success`` now: after a clear, they are what is not to be built again."""
@@ -153,24 +150,11 @@ class DbtProducerWatcherOperator(BaseOperator):
 
         :raises LedgerWatcherError: it cannot be had.
         """
-        if self.execution_config.dbt_executable_path is not None:
-            return str(self.execution_config.dbt_executable_path)
-        beside = Path(sys.executable).with_name("dbt")  # a worker's PATH often lacks its own virtualenv
-        return str(beside) if beside.exists() else "dbt"
+        return self.execution_config.executable()
 
     def runs_in_process(self) -> bool:
         """Whether dbt runs in this task's own process; asked on the worker."""
         return self.execution_config.runs_in_process()
-
-    def _rendered(self, context: Context) -> DbtBuild:
-        """The build with the templates in ``vars`` and ``env`` rendered: late and not as template fields, which Airflow stores and shows."""
-        flags = self.build.flags
-        if not (flags.vars or flags.env):
-            return self.build
-        rendered: Mapping[str, Any] = self.render_template(
-            {"vars": dict(flags.vars), "env": dict(flags.env)}, context, self.get_template_env()
-        )
-        return replace(self.build, flags=replace(flags, **rendered))
 
     def _install_deps(self, request: CaptureRequest) -> None:
         from ledger_watcher.deps import install_deps  # noqa: PLC0415

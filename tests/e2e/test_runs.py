@@ -155,6 +155,28 @@ def test_a_failing_model_shows_as_itself(airflow: AirflowStack, home: Path) -> N
     assert nodes["model.broken.below_tested"]["skip_cause"] == [uid for uid in nodes if uid.startswith("test.broken.not_null_tested")]
 
 
+def test_each_task_can_run_dbt_itself(airflow: AirflowStack, home: Path) -> None:
+    """ExecutionMode.LOCAL: the same graph without producer and ledger; each task has dbt's words, templates and artifacts of its own."""
+    airflow.wait_for_dag("each", 60)
+    run_id = airflow.trigger("each", conf={"one": "1"})
+    assert airflow.wait_for_run("each", run_id, 180) == "success", "of its last task"
+    expected = {"dbt.good.run": "success", "dbt.good.test": "success", "dbt.bad_run": "failed", "dbt.below_bad_run": "upstream_failed"}
+    assert states(airflow, "each", run_id) == {**expected, "ls": "success"}
+    assert worker_logs(airflow, "each", run_id) == sorted({*expected, "ls"} - {"dbt.below_bad_run"})
+    kept = {path.stem: json.loads(path.read_text())["results"] for path in (home / "each" / "kept").iterdir()}
+    assert {task: [(one["unique_id"].split(".")[2], one["status"]) for one in results] for task, results in kept.items()} == {
+        "dbt.good.run": [("good", "success")],
+        "dbt.good.test": [("is_not_two", "warn")],
+        "dbt.bad_run": [("bad", "error")],
+    }
+    assert "no_such_column" in airflow.logs("each", run_id, "dbt.bad_run")
+    assert "`dbt run` failed (exit code 1): model.each.bad" in airflow.logs("each", run_id, "dbt.bad_run")
+    assert "Unable to do partial parsing" not in airflow.logs("each", run_id, "dbt.good.test")
+    assert "each.below_bad" in airflow.logs("each", run_id, "ls")
+    assert airflow.sql("select count(*) from rendered_task_instance_fields where dag_id = 'each' and rendered_fields != '{}'")[0][0] == 0
+    assert airflow.sql("select count(*) from xcom where dag_id = 'each'")[0][0] == 0
+
+
 def test_a_ledger_that_cannot_be_written_fails_the_run_at_once(airflow: AirflowStack) -> None:
     """No task waits for a producer that could not begin; each log says what is wrong."""
     run_id, state = run(airflow, "no_bucket")

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ledger_watcher_airflow import DbtBuild, DbtFlags, ProducerCommand, ProfileConfig, ProjectConfig, producer_command
+from ledger_watcher_airflow import DbtCall, DbtFlags, ProducerCommand, ProfileConfig, ProjectConfig, producer_command
 from ledger_watcher_airflow.ledger import LedgerRef
 
 STARTED = datetime(2026, 7, 31, 12, 0, tzinfo=timezone.utc)
@@ -42,9 +42,7 @@ def command(**more: Any) -> ProducerCommand:
     project = ProjectConfig(
         more.pop("folder", "/opt/dbt/shop"), dbt_vars=more.pop("dbt_vars", {}), env_vars=more.pop("env_vars", {}), manifest_path="m.json"
     )
-    build = DbtBuild(
-        project=project, profile=ProfileConfig(profile_name="shop"), flags=DbtFlags(**more.pop("flags", {})), excluded_types=()
-    )
+    build = DbtCall(project=project, profile=ProfileConfig(profile_name="shop"), flags=DbtFlags(**more.pop("flags", {})), excluded_types=())
     ledger = LedgerRef(uri="s3://company-ledgers/prod", deployment=more.pop("deployment", "default"))
     return producer_command(build, ledger, NODES, **more)
 

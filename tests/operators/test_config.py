@@ -132,7 +132,7 @@ def test_a_choice_may_be_given_by_its_value() -> None:
     [
         (lambda: RenderConfig(test_behavior="after_some"), ["test_behavior", "after_some", "TestBehavior.AFTER_EACH"]),
         (lambda: RenderConfig(load_method="dbt_ls"), ["load_method", "dbt_ls", "LoadMode.DBT_MANIFEST"]),
-        (lambda: ExecutionConfig(execution_mode="local"), ["execution_mode", "local", "ExecutionMode.WATCHER"]),
+        (lambda: ExecutionConfig(execution_mode="docker"), ["execution_mode", "docker", "ExecutionMode.WATCHER"]),
         (lambda: ExecutionConfig(invocation_mode="thread"), ["invocation_mode", "thread", "InvocationMode.SUBPROCESS"]),
     ],
 )

@@ -18,7 +18,14 @@ from ledger_watcher.errors import ConfigError
 from ledger_watcher.ledger import ChainReader, RunKey
 from ledger_watcher.records import AttemptStarted
 from ledger_watcher.storage import LocalStore
-from ledger_watcher_airflow import DbtDag, DbtProducerWatcherVirtualenvOperator, ExecutionConfig, ExecutionMode
+from ledger_watcher_airflow import (
+    DbtDag,
+    DbtProducerWatcherVirtualenvOperator,
+    DbtRunVirtualenvOperator,
+    ExecutionConfig,
+    ExecutionMode,
+    ProfileConfig,
+)
 from ledger_watcher_airflow.producers.venvs import BuildFailed, VenvSpec, default_folder, ready_venv
 from tests.operators.commands import context
 
@@ -105,6 +112,26 @@ def test_it_runs_the_dbt_of_its_environment(
             subprocess.run([venv / "bin" / "python", "-c", f"import {package}"], check=False, cwd=tmp_path, capture_output=True).returncode
             == 1
         )
+
+
+def test_an_operator_of_one_command_shares_it(wheels: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The same environment, whoever needs it first."""
+    (tmp_path / "dbt_project.yml").write_text("name: shop\n")
+    one = spec(wheels)
+    venv = ready_venv(one, tmp_path / "venvs", lambda _: None)
+    operator = DbtRunVirtualenvOperator(
+        task_id="run",
+        project_dir=tmp_path,
+        profile_config=ProfileConfig(profile_name="shop"),
+        virtualenv_dir=tmp_path / "venvs",
+        py_requirements=list(one.requirements),
+        pip_install_options=list(one.install_options),
+        env={"WORD": "{{ run_id }}"},
+    )
+    operator.execute(context("manual__1"))
+    out = capfd.readouterr().out
+    assert f"python {venv} said manual__1 to " in out
+    assert "Making the virtual environment" not in out
 
 
 def test_two_that_want_it_at_once_make_it_once(wheels: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.verdict import rendered_hash
-from ledger_watcher_airflow.flags import DbtBuild
+from ledger_watcher_airflow.flags import DbtCall
 from ledger_watcher_airflow.ledger import LedgerRef
 from ledger_watcher_airflow.producer import PRODUCER_PRIORITY, PRODUCER_TASK_ID
 from ledger_watcher_airflow.producers.attempt import ATTRIBUTE, CommandAttempt, CommandRecovery
@@ -106,7 +106,7 @@ Producer: TypeAlias = Callable[[ProducerCommand], BaseOperator]
 
 
 def producer_command(
-    build: DbtBuild,
+    build: DbtCall,
     ledger: LedgerRef,
     nodes: Sequence[str],
     *,
@@ -168,7 +168,7 @@ def make_producer(producer: Producer, command: ProducerCommand) -> BaseOperator:
     return operator
 
 
-def _check_no_secret(build: DbtBuild) -> None:
+def _check_no_secret(build: DbtCall) -> None:
     odd = next((name for name in build.env if not _NAME.fullmatch(name)), None)
     if odd is not None:
         raise ConfigError(f"{odd!r} is no name of an environment variable; correct ProjectConfig(env_vars=...) or operator_args['env'].")

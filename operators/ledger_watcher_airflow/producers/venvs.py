@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,19 @@ class VenvSpec:
     install_options: tuple[str, ...] = ()
     python: str = sys.executable
 
+    @classmethod
+    def of(cls, requirements: Sequence[str], *, system_site_packages: bool, install_options: Sequence[str]) -> VenvSpec:
+        """What the arguments ``py_requirements``, ``py_system_site_packages`` and ``pip_install_options`` of an operator say.
+
+        :raises ConfigError: no requirements, or a string instead of a list.
+        """
+        for name, value in (("py_requirements", requirements), ("pip_install_options", install_options)):
+            if isinstance(value, str):
+                raise ConfigError(f"{name} is a string; write a list: {name}=[...].")
+        if not requirements:
+            raise ConfigError("py_requirements is empty; name what the virtual environment needs: ['dbt-core<1.12', 'dbt-duckdb'].")
+        return cls(requirements=tuple(requirements), system_site_packages=system_site_packages, install_options=tuple(install_options))
+
     def digest(self) -> str:
         """Same environment, same 32 hex digits. The order of requirements has no meaning."""
         known = [sorted(set(self.requirements)), self.system_site_packages, list(self.install_options), self.python, sys.version]
@@ -45,6 +58,18 @@ def default_folder() -> Path:
     """Where environments are kept if nobody says where."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "ledger_watcher" / "venvs"
+
+
+def dbt_of(spec: VenvSpec, folder: str | Path | None, say: Callable[[str], None]) -> str:
+    """The dbt of the environment, which is made if it is not there.
+
+    :param folder: where it is kept; :func:`default_folder` if not given.
+    :raises LedgerWatcherError: it cannot be made, or has no dbt.
+    """
+    dbt = ready_venv(spec, Path(folder).expanduser() if folder else default_folder(), say) / "bin" / "dbt"
+    if not dbt.exists():
+        raise ConfigError(f"py_requirements={list(spec.requirements)} install no dbt; add dbt-core and an adapter.")
+    return str(dbt)
 
 
 def ready_venv(spec: VenvSpec, folder: Path, say: Callable[[str], None]) -> Path:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from ledger_watcher.errors import ConfigError
 from ledger_watcher_airflow.producer import DbtProducerWatcherOperator
-from ledger_watcher_airflow.producers.venvs import VenvSpec, default_folder, ready_venv
+from ledger_watcher_airflow.producers.venvs import VenvSpec, dbt_of
 
 
 class DbtProducerWatcherVirtualenvOperator(DbtProducerWatcherOperator):
@@ -31,28 +29,14 @@ class DbtProducerWatcherVirtualenvOperator(DbtProducerWatcherOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, value in (("py_requirements", py_requirements), ("pip_install_options", pip_install_options)):
-            if isinstance(value, str):
-                raise ConfigError(f"{name} is a string; write a list: {name}=[...].")
-        if not py_requirements:
-            raise ConfigError("py_requirements is empty; name what the virtual environment needs: ['dbt-core<1.12', 'dbt-duckdb'].")
-        self.spec = VenvSpec(
-            requirements=tuple(py_requirements),
-            system_site_packages=py_system_site_packages,
-            install_options=tuple(pip_install_options),
-        )
+        self.spec = VenvSpec.of(py_requirements, system_site_packages=py_system_site_packages, install_options=pip_install_options)
 
     def executable(self) -> str:
         """The dbt of the environment, which is made if it is not there.
 
         :raises LedgerWatcherError: it cannot be made, or has no dbt.
         """
-        folder = self.execution_config.virtualenv_dir
-        venv = ready_venv(self.spec, Path(folder).expanduser() if folder else default_folder(), self.log.info)
-        dbt = venv / "bin" / "dbt"
-        if not dbt.exists():
-            raise ConfigError(f"py_requirements={list(self.spec.requirements)} install no dbt; add dbt-core and an adapter.")
-        return str(dbt)
+        return dbt_of(self.spec, self.execution_config.virtualenv_dir, self.log.info)
 
     def runs_in_process(self) -> bool:
         """Never: this task's own Python is not the one of the environment."""

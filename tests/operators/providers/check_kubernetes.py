@@ -23,7 +23,7 @@ from ledger_watcher.ledger import RunFollower, RunKey
 from ledger_watcher.records import ONLY, EndedBy
 from ledger_watcher.state import RunState
 from ledger_watcher.storage import LocalStore
-from ledger_watcher_airflow import DbtBuild, DbtFlags, ProfileConfig, ProjectConfig, kubernetes_producer, producer_command
+from ledger_watcher_airflow import DbtCall, DbtFlags, ProfileConfig, ProjectConfig, kubernetes_producer, producer_command
 from ledger_watcher_airflow.ledger import LedgerRef
 from ledger_watcher_airflow.producers.command import make_producer
 from tests.core.fakes import PATIENCE, FakeDbt, running
@@ -54,7 +54,7 @@ class Scene:
         self.again = lambda: Scene(kubernetes, dbt, ledger, nodes)  # in each process of Airflow the DAG file is parsed anew
         self.project = dbt.project
         self.ledger = ledger
-        build = DbtBuild(
+        build = DbtCall(
             project=ProjectConfig(dbt.project, dbt_vars={"given": TEXT}, env_vars={"GIVEN": TEXT}),
             profile=ProfileConfig(profile_name="shop"),
             flags=DbtFlags(),

@@ -1,0 +1,87 @@
+"""The tasks of ``ExecutionMode.LOCAL`` and ``VIRTUALENV``: the same graph, each task with a dbt of its own for exactly its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import BaseOperator
+
+from ledger_watcher.errors import ConfigError
+from ledger_watcher.project import TESTS, WITHOUT_TASK, ProjectView, TaskKind, TaskSpec, TestBehavior
+from ledger_watcher_airflow.commands import COMMANDS, LIMITED, SELECTION
+from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProfileConfig, ProjectConfig
+from ledger_watcher_airflow.consumer import WAITING
+from ledger_watcher_airflow.flags import DbtFlags
+from ledger_watcher_airflow.local.classes import OPERATORS
+
+_OF_TYPE = {"model": "Run", "seed": "Seed", "snapshot": "Snapshot", "test": "Test", "unit_test": "Test"}
+_OURS = ("callback", "callback_args", "on_warning_callback")
+_VIRTUALENV = ("py_requirements", "py_system_site_packages", "pip_install_options")
+
+
+class LocalTasks:
+    """Creates the task of each node in the DAG or group that is current.
+
+    :raises ConfigError: in ``operator_args``, what is for tasks that mirror a ledger, or says which nodes.
+    """
+
+    def __init__(
+        self, project: ProjectConfig, profile: ProfileConfig, execution: ExecutionConfig, operator_args: Mapping[str, Any]
+    ) -> None:
+        flags, rest = DbtFlags.split(operator_args)
+        mode = execution.execution_mode
+        for name in (*flags.given(SELECTION), *(name for name in WAITING if name in rest)):
+            why = "each task builds exactly its own nodes" if name in SELECTION else "it is for tasks that wait for a producer"
+            raise ConfigError(f"operator_args[{name!r}] has no meaning with ExecutionMode.{mode.name}: {why}; leave it out.")
+        in_virtualenv = mode is ExecutionMode.VIRTUALENV
+        if not in_virtualenv and (odd := [name for name in _VIRTUALENV if name in rest]):
+            raise ConfigError(f"operator_args[{odd[0]!r}] is for ExecutionMode.VIRTUALENV; set that, or leave it out.")
+        self._mode = "Virtualenv" if in_virtualenv else "Local"
+        ours = (*_OURS, *(_VIRTUALENV if in_virtualenv else ()))
+        self._task_args = {name: value for name, value in rest.items() if name not in ours}
+        self._flags = {name: value for name, value in operator_args.items() if name not in rest}
+        self._own = {
+            "project_config": project,
+            "profile_config": profile,
+            "invocation_mode": execution.invocation_mode,
+            "dbt_executable_path": execution.dbt_executable_path,
+            "virtualenv_dir": execution.virtualenv_dir,
+            **({"py_requirements": ()} if in_virtualenv else {}),
+            **{name: value for name, value in rest.items() if name in ours},
+        }
+
+    def task(self, spec: TaskSpec, view: ProjectView, behavior: TestBehavior, **place: Any) -> BaseOperator:
+        """The task; ``place`` is where it stands."""
+        if spec.kind is TaskKind.EMPTY:
+            return EmptyOperator(task_id=spec.task_id, **place, **self._task_args)
+        nodes = (*spec.nodes, *_without_task(spec.nodes, view))
+        stem = command_for(nodes, behavior)
+        missing = LIMITED - COMMANDS[stem].takes  # said of all tasks, meant for those that can
+        flags = {name: value for name, value in self._flags.items() if name not in missing}
+        return OPERATORS[f"Dbt{stem}{self._mode}Operator"](
+            task_id=spec.task_id, nodes=nodes, **place, **self._own, **flags, **self._task_args
+        )
+
+
+def command_for(nodes: Iterable[str], behavior: TestBehavior) -> str:
+    """The command that builds or tests these unique_ids: that of their type, ``dbt build`` for several, or where tests are part of a node."""
+    types = {unique_id.split(".", 1)[0] for unique_id in nodes}
+    if types <= TESTS:
+        return "Test"
+    found = {_OF_TYPE.get(one, "Build") for one in types}
+    return found.pop() if len(found) == 1 and behavior is not TestBehavior.BUILD else "Build"
+
+
+def _without_task(nodes: Iterable[str], view: ProjectView) -> list[str]:
+    """What these nodes need and what has no task of its own (functions): it is made together with each node that needs it."""
+    found: set[str] = set()
+    left = list(nodes)
+    while left:
+        node = view.nodes.get(left.pop())
+        parents = [view.nodes[parent] for parent in (node.parents if node is not None else ()) if parent in view.nodes]
+        more = [parent.unique_id for parent in parents if parent.resource_type in WITHOUT_TASK and parent.unique_id not in found]
+        found.update(more)
+        left += more
+    return sorted(found)

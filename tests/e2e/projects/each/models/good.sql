@@ -1,0 +1,1 @@
+select {{ var("one", 1) }} as id
