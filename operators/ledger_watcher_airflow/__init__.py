@@ -12,7 +12,9 @@ from ledger_watcher import __version__
 
 if TYPE_CHECKING:
     from ledger_watcher.project import TestBehavior
+    from ledger_watcher_airflow.assets import DbtAssetsOperator, dbt_asset
     from ledger_watcher_airflow.config import (
+        AssetMode,
         ExecutionConfig,
         ExecutionMode,
         InvocationMode,
@@ -46,7 +48,9 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "assets": ("DbtAssetsOperator", "dbt_asset"),
     "config": (
+        "AssetMode",
         "ExecutionConfig",
         "ExecutionMode",
         "InvocationMode",
@@ -82,6 +86,8 @@ _HOMES = {
 _WHERE = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names} | {"TestBehavior": "ledger_watcher.project"}
 
 __all__ = [
+    "AssetMode",
+    "DbtAssetsOperator",
     "DbtBuild",
     "DbtConsumerWatcherSensor",
     "DbtDag",
@@ -107,6 +113,7 @@ __all__ = [
     "__version__",
     "bash_producer",
     "cloud_run_producer",
+    "dbt_asset",
     "docker_producer",
     "ecs_producer",
     "kubernetes_producer",

@@ -9,8 +9,27 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseOperator, TaskGroup
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import ID_LIMIT, WITHOUT_TASK, TaskKind, TaskSpec, TestBehavior, build_graph, load_project
-from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProducerRetryOn, ProfileConfig, ProjectConfig, RenderConfig
+from ledger_watcher.project import (
+    BUILDABLE,
+    ID_LIMIT,
+    WITHOUT_TASK,
+    ProjectView,
+    TaskKind,
+    TaskSpec,
+    TestBehavior,
+    build_graph,
+    load_project,
+)
+from ledger_watcher_airflow.assets import asset_task_ids, asset_tasks, dbt_asset
+from ledger_watcher_airflow.config import (
+    AssetMode,
+    ExecutionConfig,
+    ExecutionMode,
+    ProducerRetryOn,
+    ProfileConfig,
+    ProjectConfig,
+    RenderConfig,
+)
 from ledger_watcher_airflow.consumer import (
     DbtConsumerWatcherSensor,
     DbtRunWatcherOperator,
@@ -20,6 +39,7 @@ from ledger_watcher_airflow.consumer import (
 )
 from ledger_watcher_airflow.flags import DbtBuild, DbtFlags
 from ledger_watcher_airflow.ledger import LedgerRef
+from ledger_watcher_airflow.overrides import node_arguments
 from ledger_watcher_airflow.producer import PRODUCER_TASK_ID, DbtProducerWatcherOperator
 
 _CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
@@ -27,7 +47,9 @@ _CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
     TaskKind.SEED: DbtSeedWatcherOperator,
     TaskKind.SNAPSHOT: DbtSnapshotWatcherOperator,
     TaskKind.TEST: DbtTestWatcherOperator,
+    TaskKind.SHARED_TEST: DbtTestWatcherOperator,
 }
+_TESTS = (TaskKind.TEST, TaskKind.SHARED_TEST)
 _VIRTUALENV = ("py_requirements", "py_system_site_packages", "pip_install_options")
 _CALLBACK = ("callback", "callback_args")
 _WAITING = (
@@ -112,7 +134,13 @@ class _Renderer:
         self._execution = execution
         self._group = group
         self._ledger: LedgerRef = execution.ledger()
-        self._flags, task_args = DbtFlags.split(operator_args)
+        setup = execution.setup_operator_args or {}
+        odd = next((name for name in setup if name in _WAITING), None)
+        if odd is not None:
+            raise ConfigError(
+                f"ExecutionConfig(setup_operator_args={{{odd!r}: ...}}) is for the producer, {odd} for tasks that wait: use operator_args."
+            )
+        self._flags, task_args = DbtFlags.split({**operator_args, **setup})
         self._virtualenv = _taken(task_args, _VIRTUALENV)
         if self._virtualenv and execution.execution_mode is not ExecutionMode.WATCHER_VIRTUALENV:
             raise ConfigError(
@@ -125,13 +153,20 @@ class _Renderer:
                 "the artifacts are in the ledger (`ledger-watcher export`)."
             )
         self._waiting = _taken(task_args, _WAITING)
-        self._task_args = task_args
+        self._setup_args = {name: value for name, value in task_args.items() if name in setup}
+        self._task_args = {name: operator_args[name] for name in task_args if name in operator_args}
 
     def render(self, config: RenderConfig) -> dict[str, BaseOperator | TaskGroup]:
         """Create producer, consumers and edges; returns the task of each node, or its group where it has a test task beside it."""
         view = load_project(self._project.manifest)
         room = ID_LIMIT - len(self._group) - 1 if self._group else ID_LIMIT
-        graph = build_graph(view, config.test_behavior, reserved={PRODUCER_TASK_ID}, id_limit=room)
+        graph = build_graph(
+            view,
+            config.test_behavior,
+            detach=config.should_detach_multiple_parents_tests,
+            reserved={PRODUCER_TASK_ID, *asset_task_ids(len(view.nodes))},
+            id_limit=room,
+        )
         if not graph:
             raise ConfigError(f"The manifest {self._project.manifest} has no models, seeds or snapshots, so there is nothing to run.")
         producer = self._producer(
@@ -140,16 +175,31 @@ class _Renderer:
             ("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
         )
         groups = {name: TaskGroup(name) for name in dict.fromkeys(spec.group for spec in graph) if name}
-        tasks = {spec.key: self._task(spec, groups.get(spec.group or ""), producer.task_id) for spec in graph}
+        own_assets = config.asset_mode is AssetMode.PER_NODE
+        tasks = {
+            spec.key: self._task(spec, groups.get(spec.group or ""), producer.task_id, self._arguments(spec, view, own_asset=own_assets))
+            for spec in graph
+        }
         for spec in graph:
             for parent in spec.upstream:
                 tasks[spec.key].set_upstream(tasks[parent])
-        return {spec.key: groups.get(spec.group or "", tasks[spec.key]) for spec in graph if spec.kind is not TaskKind.TEST}
+        if config.emit_datasets and not own_assets:
+            nodes = [node.unique_id for node in view.of_type(BUILDABLE) if not node.ephemeral]
+            asset_tasks(nodes, [producer, *tasks.values()], ledger=self._ledger, ledger_group=self._group, task_args=self._task_args)
+        return {spec.key: groups.get(spec.group or "", tasks[spec.key]) for spec in graph if spec.kind not in _TESTS}
+
+    def _arguments(self, spec: TaskSpec, view: ProjectView, *, own_asset: bool) -> dict[str, Any]:
+        found = node_arguments(spec, view.nodes)
+        node = view.nodes.get(spec.key)
+        if own_asset and node is not None and node.relation and spec.kind is not TaskKind.EMPTY:
+            found["asset"] = dbt_asset(node.relation)
+        return found
 
     def _producer(self, nodes: list[str], without_task: list[str], excluded_types: tuple[str, ...]) -> BaseOperator:
         execution = self._execution
         # A priority for all tasks is not meant to put the producer among those that wait for it.
-        task_args = {name: value for name, value in self._task_args.items() if name not in ("priority_weight", "weight_rule")}
+        shared = {name: value for name, value in self._task_args.items() if name not in ("priority_weight", "weight_rule")}
+        task_args = {**shared, **self._setup_args}
         if execution.producer is not None:
             from ledger_watcher_airflow.producers.command import make_producer, producer_command  # noqa: PLC0415 - few DAG files need it
 
@@ -176,10 +226,11 @@ class _Renderer:
             return DbtProducerWatcherVirtualenvOperator(**{"py_requirements": (), **self._virtualenv}, **arguments)
         return DbtProducerWatcherOperator(**arguments)
 
-    def _task(self, spec: TaskSpec, group: TaskGroup | None, producer: str) -> BaseOperator:
+    def _task(self, spec: TaskSpec, group: TaskGroup | None, producer: str, arguments: Mapping[str, Any]) -> BaseOperator:
+        """``arguments``: those of this task alone, over those of all."""
         place: dict[str, Any] = {"task_group": group} if group is not None else {}
         if spec.kind is TaskKind.EMPTY:
-            return EmptyOperator(task_id=spec.task_id, **place, **self._task_args)
+            return EmptyOperator(task_id=spec.task_id, **{**place, **self._task_args, **arguments})
         return _CONSUMERS[spec.kind](
             task_id=spec.task_id,
             nodes=spec.nodes,
@@ -188,9 +239,7 @@ class _Renderer:
             ledger_group=self._group,
             poll_interval=self._execution.poll_interval,
             patient=self._execution.producer_retry_on is ProducerRetryOn.NODE_ERRORS,
-            **place,
-            **self._waiting,
-            **self._task_args,
+            **{**place, **self._waiting, **self._task_args, **arguments},
         )
 
 

@@ -27,6 +27,10 @@ class LedgerRef:
         """The store, with the Airflow connection's filesystem if there is one. No request is made yet."""
         return open_store(self.uri, filesystem=self._filesystem if self.conn_id else None)
 
+    def folder(self, run: RunKey) -> str:
+        """URI of a run's folder."""
+        return f"{self.uri.rstrip('/')}/{run.prefix}"
+
     def _filesystem(self) -> AbstractFileSystem:
         from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
         from airflow.sdk.io import get_fs  # noqa: PLC0415 - looks the connection up: only where a request is made
