@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ledger_watcher.ledger import RunKey
 from scripts.airflow_client import until
 from scripts.airflow_stack import AirflowStack
-from tests.e2e.test_runs import PRODUCER, run, states, worker_logs
+from tests.e2e.test_runs import PRODUCER, states, worker_logs
 
 ASSETS = "dbt.dbt_assets"
 
@@ -33,11 +35,18 @@ def starts(airflow: AirflowStack, dag_id: str) -> bool:
     return until(lambda: started(airflow, dag_id) == [("asset_triggered", "success")], 60)
 
 
-def test_what_was_built_starts_other_dags_though_others_failed(airflow: AirflowStack, home: Path) -> None:
-    """The run is failed, the events of its good nodes are there; mended and cleared, only what was built since is told."""
-    for dag_id in ("by_good", "by_bad"):
+@pytest.fixture(scope="module")
+def runs(airflow: AirflowStack) -> dict[str, str]:
+    """A run of each of both, at the same time, once there is somebody to be told."""
+    for dag_id in ("by_good", "by_bad", "told", "own"):
         airflow.wait_for_dag(dag_id, 60)
-    run_id, state = run(airflow, "told")
+    return {dag_id: airflow.trigger(dag_id) for dag_id in ("told", "own")}
+
+
+def test_what_was_built_starts_other_dags_though_others_failed(airflow: AirflowStack, home: Path, runs: dict[str, str]) -> None:
+    """The run is failed, the events of its good nodes are there; mended and cleared, only what was built since is told."""
+    run_id = runs["told"]
+    state = airflow.wait_for_run("told", run_id, 120)
     tasks = states(airflow, "told", run_id)
     assert (state, tasks[ASSETS], tasks["dbt.bad_run"], tasks["after"]) == ("failed", "success", "failed", "upstream_failed")
     assert worker_logs(airflow, "told", run_id) == [ASSETS, f"dbt.{PRODUCER}"]
@@ -63,10 +72,10 @@ def test_what_was_built_starts_other_dags_though_others_failed(airflow: AirflowS
     assert started(airflow, "by_good") == started(airflow, "by_bad") == [("asset_triggered", "success")]
 
 
-def test_each_node_may_tell_of_itself(airflow: AirflowStack) -> None:
+def test_each_node_may_tell_of_itself(airflow: AirflowStack, runs: dict[str, str]) -> None:
     """The tasks of what was built end on a worker, with an event of their own; tests and what failed do not."""
-    run_id, state = run(airflow, "own")
-    assert state == "failed"
+    run_id = runs["own"]
+    assert airflow.wait_for_run("own", run_id, 120) == "failed"
     assert sorted((name, task) for name, task, _ in events(airflow, "own")) == [
         ("beside", "beside_run"),
         ("good", "good.run"),
