@@ -103,6 +103,16 @@ def test_each_test_behavior_draws_its_tasks(make_dag: MakeDag, behavior: TestBeh
     assert dag.get_task("orders_run").start_trigger_args.trigger_kwargs["nodes"][:2] == watched[:2]
 
 
+def test_a_test_of_several_nodes_may_count_for_each_of_them(make_dag: MakeDag) -> None:
+    dag = make_dag(render_config=RenderConfig(should_detach_multiple_parents_tests=False))
+    shown = [dag.get_task(f"{name}.shared_test") for name in ("orders", "sales")]
+    assert [task.start_trigger_args.trigger_kwargs["nodes"] for task in shown] == [["test.shop.add_up"]] * 2
+    assert all(task.upstream_task_ids == {"orders.run", "sales.run"} for task in shown)
+    assert all(task.downstream_task_ids == {"dbt_assets"} for task in shown)
+    assert "add_up_test" not in dag.task_ids
+    assert set(dag.tasks_map) == set(make_dag().tasks_map)
+
+
 def test_a_priority_for_all_tasks_does_not_put_the_producer_behind_others(make_dag: MakeDag) -> None:
     dag = make_dag(operator_args={"priority_weight": 7})
     assert dag.get_task(PRODUCER).priority_weight == 10_000
