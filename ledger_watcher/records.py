@@ -8,6 +8,7 @@ newest one wins, but a success is never downgraded (see :mod:`ledger_watcher.sta
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 
 FRESH, ONLY = "fresh", "only"
 """Words for ``scope`` of an attempt: it takes nothing over from those before it; it builds the nodes of its plan and nothing else."""
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 MESSAGE_LIMIT = 8 * 1024
 """Longest ``message`` in bytes; what is longer is cut and says so."""
 
@@ -237,6 +239,11 @@ KINDS: tuple[type[Record], ...] = (
     Heartbeat,
     AttemptFinished,
 )
+
+
+def plain(text: str) -> str:
+    """``text`` without ANSI sequences."""
+    return _ANSI.sub("", text) if "\x1b" in text else text
 
 
 def bounded_message(text: str | None) -> str | None:

@@ -33,7 +33,6 @@ _QUERY_IDS = ("query_id", "job_id", "sfqid", "query_execution_id", "statement_id
 _ROW_COUNTS = ("rows_inserted", "rows_updated", "rows_deleted")
 _ADAPTER_RESPONSE_LIMIT = 4 * 1024
 
-_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _ZONE = re.compile(r"(?:[Zz]|[+-]\d\d:?\d\d)$")
 _FUSION_PREFIX = re.compile(r"^\[error\] \[[^\]\n]*\]: ")
 _FUSION_TRACE = re.compile(r"\n +(?:--> |\d+: )")
@@ -42,11 +41,6 @@ _FUSION_TRACE = re.compile(r"\n +(?:--> |\d+: )")
 def outcome_of(status: str) -> Outcome | None:
     """The common word for dbt's status, ``None`` for one that this version does not know."""
     return _OUTCOMES.get(status.lower())
-
-
-def plain(text: str) -> str:
-    """``text`` without ANSI sequences."""
-    return _ANSI.sub("", text) if "\x1b" in text else text
 
 
 def time_of(text: object) -> datetime | None:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ledger_watcher.capture.argv import Output
-from ledger_watcher.capture.compat import plain, time_of
+from ledger_watcher.capture.compat import time_of
+from ledger_watcher.records import plain
 
 _RANK = {"test": 0, "debug": 10, "info": 20, "warn": 30, "error": 40, "none": 100}
 _UNSTAMPED = frozenset({"PrintEvent", "ShowNode", "CompiledNode"})

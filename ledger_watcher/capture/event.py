@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ledger_watcher.capture.compat import plain, time_of
-from ledger_watcher.records import Log, utcnow
+from ledger_watcher.capture.compat import time_of
+from ledger_watcher.records import Log, plain, utcnow
 
 LOG_LINES = 200
 LOG_BYTES = 64 * 1024

@@ -14,11 +14,11 @@ from contextlib import suppress
 from typing import IO, Any
 
 from ledger_watcher import codec
-from ledger_watcher.capture.compat import plain
 from ledger_watcher.capture.console import Console
 from ledger_watcher.capture.events import wanted_line
 from ledger_watcher.capture.runner import Escalation, Launch, Sink
 from ledger_watcher.errors import ConfigError
+from ledger_watcher.records import plain
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _BUFFER = 1 << 16

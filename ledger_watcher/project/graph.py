@@ -39,6 +39,7 @@ class TaskKind(str, Enum):
     SEED = "seed"
     SNAPSHOT = "snapshot"
     TEST = "test"
+    SHARED_TEST = "shared_test"
     EMPTY = "empty"
 
 
@@ -48,7 +49,10 @@ _ALL_TESTS = "all tests"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
-    """One task. ``key`` is unique in the graph, ``group`` the task group of a node with its test, ``nodes`` what the task mirrors."""
+    """One task. ``key`` is unique in the graph, ``group`` the task group of a node with its test, ``nodes`` what the task mirrors.
+
+    ``owner`` is the node whose tests it stands for.
+    """
 
     key: str
     group: str | None
@@ -56,6 +60,7 @@ class TaskSpec:
     kind: TaskKind
     nodes: tuple[str, ...]
     upstream: tuple[str, ...]
+    owner: str | None = None
 
     @property
     def task_id(self) -> str:
@@ -64,9 +69,13 @@ class TaskSpec:
         return suffix if self.group else f"{self.name}_{suffix}"
 
 
-def build_graph(view: ProjectView, behavior: TestBehavior, *, reserved: Collection[str] = (), id_limit: int = ID_LIMIT) -> list[TaskSpec]:
+def build_graph(
+    view: ProjectView, behavior: TestBehavior, *, detach: bool = True, reserved: Collection[str] = (), id_limit: int = ID_LIMIT
+) -> list[TaskSpec]:
     """The tasks of a project, in an order that depends on nothing but the project.
 
+    :param detach: ``False``: tests of several nodes count for each of them, in a task ``shared_test`` of its group that nothing waits for. One that
+        dbt lets nodes wait for keeps its own task beside.
     :param reserved: ids that the DAG needs for other tasks.
     :param id_limit: longest task id, without the groups that the caller puts around.
     :raises ConfigError: the project has a cycle, or ``id_limit`` leaves no room for names.
@@ -76,7 +85,8 @@ def build_graph(view: ProjectView, behavior: TestBehavior, *, reserved: Collecti
     tests = _sorted_tests([] if behavior is TestBehavior.NONE else view.of_type(TESTS), nodes)
     each = behavior is TestBehavior.AFTER_EACH
     tested = tests.owned if each else {}
-    names = _names(view, behavior, tests, reserved, id_limit)
+    counted = {} if detach or behavior is TestBehavior.AFTER_ALL else _by_parent(tests.shared, lineage)
+    names = _names(view, behavior, tests, frozenset(tested) | frozenset(counted), reserved=reserved, id_limit=id_limit)
 
     specs: list[TaskSpec] = []
     for uid, parents in lineage.parents.items():
@@ -85,7 +95,7 @@ def build_graph(view: ProjectView, behavior: TestBehavior, *, reserved: Collecti
         specs.append(
             TaskSpec(
                 key=uid,
-                group=names[uid] if uid in tested else None,
+                group=names[uid] if uid in tested or uid in counted else None,
                 name=names[uid],
                 kind=TaskKind.EMPTY if node.ephemeral and not own_tests and uid not in tests.gates else _KIND_OF[node.resource_type],
                 nodes=(*tests.gates.get(uid, ()), *(() if node.ephemeral else (uid,)), *own_tests),
@@ -94,11 +104,20 @@ def build_graph(view: ProjectView, behavior: TestBehavior, *, reserved: Collecti
         )
         if uid in tested:
             specs.append(
-                TaskSpec(key=_after(uid), group=names[uid], name=names[uid], kind=TaskKind.TEST, nodes=tuple(tested[uid]), upstream=(uid,))
+                TaskSpec(
+                    key=_after(uid),
+                    group=names[uid],
+                    name=names[uid],
+                    kind=TaskKind.TEST,
+                    nodes=tuple(tested[uid]),
+                    upstream=(uid,),
+                    owner=uid,
+                )
             )
     if behavior is TestBehavior.AFTER_ALL:
         return [*specs, *_all_tests(names, specs, tests)]
-    return _with_shared_tests(view, specs, tests.shared, lineage, names)
+    joined = _with_shared_tests(view, specs, tests.shared, lineage, names)
+    return joined if not counted else _counted(joined, counted, names, lineage)
 
 
 @dataclass(slots=True)
@@ -125,15 +144,16 @@ def _after(unique_id: str) -> str:
     return f"tests of {unique_id}"
 
 
-def _names(view: ProjectView, behavior: TestBehavior, tests: _Tests, reserved: Collection[str], id_limit: int) -> dict[str, str]:
-    each = behavior is TestBehavior.AFTER_EACH
+def _names(
+    view: ProjectView, behavior: TestBehavior, tests: _Tests, grouped: Collection[str], *, reserved: Collection[str], id_limit: int
+) -> dict[str, str]:
     wanted = [
         Wanted(
             key=node.unique_id,
             name=node.name,
             package=node.package,
             suffix=_KIND_OF[node.resource_type].value,
-            grouped=each and node.unique_id in tests.owned,
+            grouped=node.unique_id in grouped,
         )
         for node in view.of_type(BUILDABLE)
     ]
@@ -173,6 +193,37 @@ def _with_shared_tests(
         upstream = tuple(sorted({near for uid in subjects for near in lineage.near.get(uid, ())}))
         tests.append(TaskSpec(key=test, group=None, name=names[test], kind=TaskKind.TEST, nodes=(test,), upstream=upstream))
     return [*(replace(spec, upstream=(*spec.upstream, *extra.get(spec.key, ()))) if spec.key in extra else spec for spec in specs), *tests]
+
+
+def _by_parent(shared: Iterable[NodeView], lineage: _Lineage) -> dict[str, list[NodeView]]:
+    """The tests of several nodes of each node that they are about; of a resource without a task, of the nearest ones above."""
+    found: dict[str, list[NodeView]] = {}
+    for test in shared:
+        for uid in sorted({near for parent in test.parents for near in lineage.near.get(parent, ())}):
+            found.setdefault(uid, []).append(test)
+    return found
+
+
+def _counted(
+    specs: Iterable[TaskSpec], counted: Mapping[str, list[NodeView]], names: Mapping[str, str], lineage: _Lineage
+) -> list[TaskSpec]:
+    """A leaf in the group of each node for its tests of several nodes, joined from all of their parents, in place of those tests' own tasks."""
+    known = list(specs)
+    awaited = {parent for spec in known for parent in spec.upstream}
+    covered = {test.unique_id for tests in counted.values() for test in tests} - awaited
+    leaves = [
+        TaskSpec(
+            key=f"shared tests of {uid}",
+            group=names[uid],
+            name=names[uid],
+            kind=TaskKind.SHARED_TEST,
+            nodes=tuple(test.unique_id for test in tests),
+            upstream=tuple(sorted({near for test in tests for parent in test.parents for near in lineage.near.get(parent, ())})),
+            owner=uid,
+        )
+        for uid, tests in counted.items()
+    ]
+    return [*(spec for spec in known if spec.key not in covered), *leaves]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from ledger_watcher.project.view import BUILDABLE, TESTS, WITHOUT_TASK, NodeView
 
 CACHE_ENV = "LEDGER_WATCHER_CACHE_DIR"
 _KEPT = BUILDABLE | TESTS | WITHOUT_TASK
+_META = ("cosmos", "ledger_watcher")
 _SUPPORTED = ("/v10.json", "/v11.json", "/v12.json")
 
 
@@ -47,7 +48,13 @@ def load_project(manifest_path: Path) -> ProjectView:
 
 
 def parse_manifest(data: bytes, path: Path) -> ProjectView:
-    """The view of a manifest's bytes; every field but ``unique_id`` may be absent (dbt Fusion leaves many out)."""
+    """The view of a manifest's bytes; every field but ``unique_id`` may be absent (dbt Fusion leaves many out).
+
+    Arguments for a node's task stand in its ``meta`` (its own or its config's) under ``cosmos.operator_kwargs``, where users of
+    astronomer-cosmos have them, or ``ledger_watcher.operator_kwargs``, which wins.
+
+    :raises ConfigError: it is no such manifest, or such an entry of ``meta`` is no mapping.
+    """
     try:
         raw = codec.loads(data)
         metadata = raw["metadata"]
@@ -88,7 +95,24 @@ def _view(node: Mapping[str, Any]) -> NodeView:
         description=str(node.get("description") or ""),
         tags=tuple(str(tag) for tag in node.get("tags") or config.get("tags") or ()),
         owner=_owner(kind, parents),
+        relation=str(node.get("relation_name") or "") if kind in BUILDABLE else "",
+        operator_kwargs=_operator_kwargs(node, config),
     )
+
+
+def _operator_kwargs(node: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for place in _META:
+        for meta in (node.get("meta"), config.get("meta")):
+            told = meta.get(place) if isinstance(meta, dict) else None
+            given = told.get("operator_kwargs") if isinstance(told, dict) else None
+            if given is not None and not isinstance(given, dict):
+                raise ConfigError(
+                    f"meta.{place}.operator_kwargs of {node['unique_id']} ({node.get('original_file_path') or 'dbt_project.yml'}) is {given!r}; write "
+                    "a mapping of arguments of its task, such as {pool: warehouse, retries: 2}."
+                )
+            found.update(given or {})
+    return found
 
 
 def _owner(kind: str, parents: tuple[str, ...]) -> str | None:

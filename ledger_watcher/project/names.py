@@ -18,7 +18,7 @@ ID_LIMIT = 250
 _GROUP_LIMIT = 200
 _DIGITS = 8
 _INVALID = re.compile(r"[^\w.-]")
-_LONGEST_LEAF = len(".snapshot")
+_LONGEST_LEAF = len(".shared_test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,11 @@ WITHOUT_TASK = frozenset({"function"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
-    """One node of the manifest. ``parents`` are its ``depends_on.nodes``; ``owner`` is the only node that a test is about."""
+    """One node of the manifest. ``parents`` are its ``depends_on.nodes``; ``owner`` is the only node that a test is about.
+
+    ``relation`` is what a model, seed or snapshot becomes in the warehouse, as dbt writes it, empty if it becomes none; ``operator_kwargs`` are what
+    the project's ``meta`` says of its task (see :func:`~ledger_watcher.project.manifest.parse_manifest`).
+    """
 
     unique_id: str
     name: str
@@ -30,6 +34,8 @@ class NodeView:
     description: str = ""
     tags: tuple[str, ...] = ()
     owner: str | None = None
+    relation: str = ""
+    operator_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def ephemeral(self) -> bool:

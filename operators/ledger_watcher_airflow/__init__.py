@@ -12,7 +12,9 @@ from ledger_watcher import __version__
 
 if TYPE_CHECKING:
     from ledger_watcher.project import TestBehavior
+    from ledger_watcher_airflow.assets import DbtAssetsOperator, dbt_asset
     from ledger_watcher_airflow.config import (
+        AssetMode,
         ExecutionConfig,
         ExecutionMode,
         InvocationMode,
@@ -47,7 +49,9 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "assets": ("DbtAssetsOperator", "dbt_asset"),
     "config": (
+        "AssetMode",
         "ExecutionConfig",
         "ExecutionMode",
         "InvocationMode",
@@ -83,6 +87,8 @@ _HOMES = {
 _WHERE = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names} | {"TestBehavior": "ledger_watcher.project"}
 
 __all__ = [
+    "AssetMode",
+    "DbtAssetsOperator",
     "DbtCall",
     "DbtConsumerWatcherSensor",
     "DbtDag",
@@ -108,6 +114,7 @@ __all__ = [
     "__version__",
     "bash_producer",
     "cloud_run_producer",
+    "dbt_asset",
     "docker_producer",
     "ecs_producer",
     "kubernetes_producer",

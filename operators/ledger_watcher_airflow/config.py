@@ -60,6 +60,15 @@ class InvocationMode(str, Enum):
     """Any dbt executable: another virtualenv, dbt Fusion."""
 
 
+class AssetMode(str, Enum):
+    """Which task tells Airflow of what dbt built."""
+
+    PER_RUN = "per_run"
+    """One task at the end, ``dbt_assets``: one worker for the run."""
+    PER_NODE = "per_node"
+    """Each node's own task, which then ends on a worker and has its asset as an outlet in Airflow's graph of assets."""
+
+
 class LoadMode(str, Enum):
     """Where the nodes of the DAG come from."""
 
@@ -176,6 +185,7 @@ class ExecutionConfig:
         operator of a :class:`~ledger_watcher_airflow.producers.ProducerCommand`.
     :param producer_retry_on: what the producer's ``retries`` are for: ``UNFINISHED``, runs of dbt that did not end (killed, no connection), or
         ``NODE_ERRORS``, failed nodes too: their tasks then wait for the producer's last try, and use none of their own.
+    :param setup_operator_args: for the producer only, instead of what ``operator_args`` say: Airflow arguments, dbt flags, callbacks.
     :param poll_interval: seconds between two looks into the ledger.
     """
 
@@ -187,6 +197,7 @@ class ExecutionConfig:
     virtualenv_dir: str | Path | None = None
     producer: Callable[[Any], Any] | None = None
     producer_retry_on: ProducerRetryOn = ProducerRetryOn.UNFINISHED
+    setup_operator_args: Mapping[str, Any] | None = None
     poll_interval: float = 1.0
 
     def __post_init__(self) -> None:
@@ -275,14 +286,29 @@ class RenderConfig:
 
     :param load_method: ``DBT_MANIFEST``, which is also what ``AUTOMATIC`` means.
     :param test_behavior: where tests show, see :class:`TestBehavior`.
+    :param should_detach_multiple_parents_tests: ``True``: a test of several nodes is a task of its own. ``False``: it counts for each of them, in a
+        task ``<node>.shared_test`` that holds up nobody; one that dbt lets nodes wait for is a task of its own, too.
+    :param emit_datasets: tell Airflow of each model, seed and snapshot that was built, see :func:`~ledger_watcher_airflow.assets.dbt_asset`.
+    :param asset_mode: which task does that.
     """
 
     load_method: LoadMode = LoadMode.AUTOMATIC
     test_behavior: TestBehavior = TestBehavior.AFTER_EACH
+    should_detach_multiple_parents_tests: bool = True
+    emit_datasets: bool = True
+    asset_mode: AssetMode = AssetMode.PER_RUN
 
     def __post_init__(self) -> None:
         _take_member(self, "load_method", LoadMode)
         _take_member(self, "test_behavior", TestBehavior)
+        _take_member(self, "asset_mode", AssetMode)
+        for name in ("should_detach_multiple_parents_tests", "emit_datasets"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"RenderConfig({name}={getattr(self, name)!r}) is neither True nor False.")
+        if self.asset_mode is AssetMode.PER_NODE and not self.emit_datasets:
+            raise ConfigError(
+                "RenderConfig(asset_mode=AssetMode.PER_NODE) emits asset events, emit_datasets=False says not to; leave one out."
+            )
 
 
 def _take_member(config: object, name: str, choices: type[Enum]) -> None:

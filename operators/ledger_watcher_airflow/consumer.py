@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,14 +16,16 @@ from ledger_watcher.errors import ConfigError
 from ledger_watcher.ledger import RunKey
 from ledger_watcher.records import utcnow
 from ledger_watcher.state import RunState
-from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_warnings, warnings_of
+from ledger_watcher_airflow.assets import tell_outlet
+from ledger_watcher_airflow.built import built_of
+from ledger_watcher_airflow.callbacks import Callbacks, Warnings, checked, tell_of_warnings, warnings_of
 from ledger_watcher_airflow.decision import TERMINAL, Kind, Verdict, Watcher
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
 from ledger_watcher_airflow.states import nodes_of_tasks, task_states
-from ledger_watcher_airflow.trigger import ON_SUCCESS, ON_WARNING, RECOVER, WARNED, NodeTrigger, born_at, replay
+from ledger_watcher_airflow.trigger import BUILT, ON_BUILD, ON_SUCCESS, ON_WARNING, RECOVER, WARNED, NodeTrigger, born_at, replay
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Asset, Context
 
     from ledger_watcher_airflow.poke import RunWatch
     from ledger_watcher_airflow.recovery import Recovery
@@ -60,7 +62,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
 
     It starts in the triggerer and ends there: no worker, no pool slot, no XCom. ``execute`` runs only where Airflow does not know how to
     start a task in the triggerer (before 3.3.1, and in ``dag.test()``). It ends on a worker where Airflow needs one: a success with an
-    ``on_success_callback`` or ``on_execute_callback``, and a warning with an ``on_warning_callback``.
+    ``on_success_callback``, an ``on_execute_callback`` or outlets, and a warning with an ``on_warning_callback``.
 
     ``execution_timeout`` is that of a run of dbt in this task, and does not count the waiting.
 
@@ -74,6 +76,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         they mean for every sensor.
     :param poke_interval: instead of ``poll_interval``; in mode ``reschedule`` it is 60 s if not given.
     :param timeout: for the whole waiting, as for every sensor: then the task fails and is not retried.
+    :param asset: an outlet for what the node becomes in the warehouse: its event is emitted if this was built now, with what is known of the build.
     :param on_warning_callback: called with the context and, in it, ``test_names`` and ``test_results`` (messages) of the nodes that warned.
     :raises ConfigError: arguments that do not go together.
     """
@@ -93,6 +96,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         poke_interval: timedelta | float | None = None,
         timeout: timedelta | float | None = None,
         on_warning_callback: Callbacks = None,
+        asset: Asset | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -106,6 +110,9 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         self._watch: RunWatch | None = None
         self._waits_for = ""
         self._warning_callbacks = checked("on_warning_callback", on_warning_callback)
+        self._asset = asset
+        if asset is not None:
+            self.outlets = [*self.outlets, asset]
         self.deferrable = deferrable
         self.producer_task_id = producer_task_id
         self.ledger = ledger
@@ -177,8 +184,8 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             if verdict.kind is Kind.WAIT:
                 self._defer()
             self._end(context, watcher, verdict, state)
-        elif isinstance(event, dict) and WARNED in event:
-            tell_of_warnings(self._warning_callbacks, context, event[WARNED], self.log)
+        elif isinstance(event, dict) and (WARNED in event or BUILT in event):
+            self._tell(context, event.get(WARNED, []), event.get(BUILT, []))
         elif event != "success":
             raise AirflowException("dbt did not build what this task stands for; the cause is in the log lines above.")
 
@@ -211,9 +218,15 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         replay(state, watcher, self.log)
         if verdict.kind is not Kind.SUCCEED:
             raise AirflowException(verdict.reason)
-        warnings = warnings_of(state, watcher)
+        built = built_of(state, watcher.nodes, self.ledger.folder(self._run(context["ti"])))
+        self._tell(context, warnings_of(state, watcher), [one.told for one in built])
+
+    def _tell(self, context: Context, warnings: Warnings, built: Sequence[Mapping[str, Any]]) -> None:
+        """Tell the user's functions of warnings, and Airflow of what was built."""
         if warnings:
             tell_of_warnings(self._warning_callbacks, context, warnings, self.log)
+        if self._asset is not None:
+            self.outlets = tell_outlet(self.outlets, self._asset, context, built, self.log)
 
     def _watcher(self, ti: Any) -> Watcher:  # noqa: ANN401 - Airflow's RuntimeTaskInstance
         return Watcher(
@@ -235,6 +248,8 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
 
     def _ends_on_a_worker(self) -> str:
         """When the trigger has to leave the end of the task to a worker, because Airflow calls nothing there."""
+        if self.outlets:
+            return ON_BUILD
         if self.on_success_callback or self.on_execute_callback:
             return ON_SUCCESS
         return ON_WARNING if self._warning_callbacks else ""

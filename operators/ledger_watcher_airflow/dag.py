@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseOperator, TaskGroup
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import ID_LIMIT, WITHOUT_TASK, TaskKind, TaskSpec, TestBehavior, build_graph, load_project
-from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProducerRetryOn, ProfileConfig, ProjectConfig, RenderConfig
-from ledger_watcher_airflow.consumer import (
-    WAITING,
-    DbtConsumerWatcherSensor,
-    DbtRunWatcherOperator,
-    DbtSeedWatcherOperator,
-    DbtSnapshotWatcherOperator,
-    DbtTestWatcherOperator,
-)
-from ledger_watcher_airflow.flags import DbtCall, DbtFlags
-from ledger_watcher_airflow.ledger import LedgerRef
-from ledger_watcher_airflow.producer import PRODUCER_TASK_ID, DbtProducerWatcherOperator
+from ledger_watcher.project import ID_LIMIT, ProjectView, TaskKind, TaskSpec, build_graph, load_project
+from ledger_watcher_airflow.assets import asset_task_ids, dbt_asset
+from ledger_watcher_airflow.config import AssetMode, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+from ledger_watcher_airflow.overrides import node_arguments
+from ledger_watcher_airflow.producer import PRODUCER_TASK_ID
+from ledger_watcher_airflow.watched import WatchedTasks
 
 if TYPE_CHECKING:
     from ledger_watcher_airflow.local.render import LocalTasks
 
-_CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
-    TaskKind.RUN: DbtRunWatcherOperator,
-    TaskKind.SEED: DbtSeedWatcherOperator,
-    TaskKind.SNAPSHOT: DbtSnapshotWatcherOperator,
-    TaskKind.TEST: DbtTestWatcherOperator,
-}
-_VIRTUALENV = ("py_requirements", "py_system_site_packages", "pip_install_options")
-_CALLBACK = ("callback", "callback_args")
+    Tasks: TypeAlias = LocalTasks | WatchedTasks
+
+_TESTS = (TaskKind.TEST, TaskKind.SHARED_TEST)
 
 
 class DbtDag(DAG):
@@ -62,9 +49,8 @@ class DbtDag(DAG):
     ) -> None:
         super().__init__(dag_id, **kwargs)
         with self:
-            self.tasks_map = _Renderer(project_config, profile_config, execution_config, operator_args or {}).render(
-                render_config or RenderConfig()
-            )
+            tasks = _tasks(project_config, profile_config, execution_config, operator_args or {})
+            self.tasks_map = _draw(tasks, project_config, render_config or RenderConfig())
 
 
 class DbtTaskGroup(TaskGroup):
@@ -86,114 +72,56 @@ class DbtTaskGroup(TaskGroup):
     ) -> None:
         super().__init__(group_id, **kwargs)
         with self:
-            renderer = _Renderer(project_config, profile_config, execution_config, operator_args or {}, group=self.group_id or "")
-            self.tasks_map = renderer.render(render_config or RenderConfig())
+            path = self.group_id or ""
+            tasks = _tasks(project_config, profile_config, execution_config, operator_args or {}, group=path)
+            self.tasks_map = _draw(tasks, project_config, render_config or RenderConfig(), group=path)
 
 
-class _Renderer:
-    """Creates the tasks in the DAG or group that is current."""
+def _tasks(
+    project: ProjectConfig, profile: ProfileConfig, execution: ExecutionConfig, operator_args: Mapping[str, Any], group: str = ""
+) -> Tasks:
+    """What makes the tasks in this mode."""
+    project.check()
+    profile.check(elsewhere=execution.producer is not None)
+    if not execution.execution_mode.node_by_node:
+        return WatchedTasks(project, profile, execution, operator_args, group)
+    from ledger_watcher_airflow.local.render import LocalTasks  # noqa: PLC0415 - few DAG files need it
 
-    def __init__(
-        self, project: ProjectConfig, profile: ProfileConfig, execution: ExecutionConfig, operator_args: Mapping[str, Any], group: str = ""
-    ) -> None:
-        project.check()
-        profile.check(elsewhere=execution.producer is not None)
-        self._project = project
-        self._profile = profile
-        self._execution = execution
-        self._group = group
-        self._local: LocalTasks | None = None
-        if execution.execution_mode.node_by_node:
-            from ledger_watcher_airflow.local import render  # noqa: PLC0415 - few DAG files need it
-
-            self._local = render.LocalTasks(project, profile, execution, operator_args)
-            return
-        self._ledger: LedgerRef = execution.ledger()
-        self._flags, task_args = DbtFlags.split(operator_args)
-        self._virtualenv = _taken(task_args, _VIRTUALENV)
-        if self._virtualenv and execution.execution_mode is not ExecutionMode.WATCHER_VIRTUALENV:
-            raise ConfigError(
-                f"operator_args[{next(iter(self._virtualenv))!r}] is for ExecutionMode.WATCHER_VIRTUALENV or VIRTUALENV; set one of them, or leave it out."
-            )
-        self._callback = _taken(task_args, _CALLBACK)
-        if self._callback and execution.producer is not None:
-            raise ConfigError(
-                "operator_args['callback'] needs dbt's artifacts on the worker, but ExecutionConfig(producer=...) runs dbt elsewhere: leave it out; "
-                "the artifacts are in the ledger (`ledger-watcher export`)."
-            )
-        self._waiting = _taken(task_args, (*WAITING, "on_warning_callback"))
-        self._task_args = task_args
-
-    def render(self, config: RenderConfig) -> dict[str, BaseOperator | TaskGroup]:
-        """Create the tasks and their edges; returns the task of each node, or its group where it has a test task beside it."""
-        view = load_project(self._project.manifest)
-        room = ID_LIMIT - len(self._group) - 1 if self._group else ID_LIMIT
-        graph = build_graph(view, config.test_behavior, reserved={PRODUCER_TASK_ID}, id_limit=room)
-        if not graph:
-            raise ConfigError(f"The manifest {self._project.manifest} has no models, seeds or snapshots, so there is nothing to run.")
-        groups = {name: TaskGroup(name) for name in dict.fromkeys(spec.group for spec in graph) if name}
-        places = {spec.key: {"task_group": groups[spec.group]} if spec.group else {} for spec in graph}
-        if self._local is not None:
-            tasks = {spec.key: self._local.task(spec, view, config.test_behavior, **places[spec.key]) for spec in graph}
-        else:
-            producer = self._producer(
-                sorted({unique_id for spec in graph for unique_id in spec.nodes}),
-                sorted(node.unique_id for node in view.nodes.values() if node.resource_type in WITHOUT_TASK),
-                ("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
-            )
-            tasks = {spec.key: self._task(spec, producer.task_id, places[spec.key]) for spec in graph}
-        for spec in graph:
-            for parent in spec.upstream:
-                tasks[spec.key].set_upstream(tasks[parent])
-        return {spec.key: groups.get(spec.group or "", tasks[spec.key]) for spec in graph if spec.kind is not TaskKind.TEST}
-
-    def _producer(self, nodes: list[str], without_task: list[str], excluded_types: tuple[str, ...]) -> BaseOperator:
-        execution = self._execution
-        # A priority for all tasks is not meant to put the producer among those that wait for it.
-        task_args = {name: value for name, value in self._task_args.items() if name not in ("priority_weight", "weight_rule")}
-        if execution.producer is not None:
-            from ledger_watcher_airflow.producers.command import make_producer, producer_command  # noqa: PLC0415 - few DAG files need it
-
-            build = DbtCall(project=self._project, profile=self._profile, flags=self._flags, excluded_types=excluded_types)
-            dbt = str(execution.dbt_executable_path or "dbt")
-            command = producer_command(build, self._ledger, nodes, executable=dbt, ledger_group=self._group, task_args=task_args)
-            return make_producer(execution.producer, command)
-        arguments: dict[str, Any] = {
-            "project_config": self._project,
-            "profile_config": self._profile,
-            "execution_config": execution,
-            "ledger": self._ledger,
-            "nodes": nodes,
-            "without_task": without_task,
-            "flags": self._flags,
-            "excluded_types": excluded_types,
-            "ledger_group": self._group,
-            **self._callback,
-            **task_args,
-        }
-        if execution.execution_mode is ExecutionMode.WATCHER_VIRTUALENV:
-            from ledger_watcher_airflow.producers.virtualenv import DbtProducerWatcherVirtualenvOperator  # noqa: PLC0415
-
-            return DbtProducerWatcherVirtualenvOperator(**{"py_requirements": (), **self._virtualenv}, **arguments)
-        return DbtProducerWatcherOperator(**arguments)
-
-    def _task(self, spec: TaskSpec, producer: str, place: Mapping[str, Any]) -> BaseOperator:
-        if spec.kind is TaskKind.EMPTY:
-            return EmptyOperator(task_id=spec.task_id, **place, **self._task_args)
-        return _CONSUMERS[spec.kind](
-            task_id=spec.task_id,
-            nodes=spec.nodes,
-            ledger=self._ledger,
-            producer_task_id=producer,
-            ledger_group=self._group,
-            poll_interval=self._execution.poll_interval,
-            patient=self._execution.producer_retry_on is ProducerRetryOn.NODE_ERRORS,
-            **place,
-            **self._waiting,
-            **self._task_args,
-        )
+    return LocalTasks(project, profile, execution, operator_args)
 
 
-def _taken(arguments: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Take these out of ``arguments``."""
-    return {name: arguments.pop(name) for name in names if name in arguments}
+def _draw(tasks: Tasks, project: ProjectConfig, config: RenderConfig, group: str = "") -> dict[str, BaseOperator | TaskGroup]:
+    """Create the tasks and their edges in the DAG or group that is current.
+
+    Returns the task of each node, or its group where it has a test task beside it.
+    """
+    view = load_project(project.manifest)
+    graph = build_graph(
+        view,
+        config.test_behavior,
+        detach=config.should_detach_multiple_parents_tests,
+        reserved={PRODUCER_TASK_ID, *asset_task_ids(len(view.nodes))},
+        id_limit=ID_LIMIT - len(group) - 1 if group else ID_LIMIT,
+    )
+    if not graph:
+        raise ConfigError(f"The manifest {project.manifest} has no models, seeds or snapshots, so there is nothing to run.")
+    groups = {name: TaskGroup(name) for name in dict.fromkeys(spec.group for spec in graph) if name}
+    tasks.begin(graph, view, config)
+    drawn = {}
+    for spec in graph:
+        place: dict[str, Any] = {"task_group": groups[spec.group]} if spec.group else {}
+        drawn[spec.key] = tasks.task(spec, **place, **_arguments(spec, view, outlets=config.asset_mode is AssetMode.PER_NODE))
+    for spec in graph:
+        for parent in spec.upstream:
+            drawn[spec.key].set_upstream(drawn[parent])
+    tasks.end(list(drawn.values()))
+    return {spec.key: groups.get(spec.group or "", drawn[spec.key]) for spec in graph if spec.kind not in _TESTS}
+
+
+def _arguments(spec: TaskSpec, view: ProjectView, *, outlets: bool) -> dict[str, Any]:
+    """What is said of this task alone."""
+    found = node_arguments(spec, view.nodes)
+    node = view.nodes.get(spec.key)
+    if outlets and node is not None and node.relation and spec.kind is not TaskKind.EMPTY:
+        found["asset"] = dbt_asset(node.relation)
+    return found

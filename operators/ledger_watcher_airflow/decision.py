@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from ledger_watcher.records import ONLY, NodeFinished, Outcome
+from ledger_watcher.records import ONLY, NodeFinished, Outcome, plain
 from ledger_watcher.state import Attempt, Node, RunState
 
 SLACK = timedelta(seconds=2)
@@ -103,7 +103,7 @@ def decide_node(unique_id: str, watcher: Watcher, state: RunState, producer: str
     if record.outcome is not Outcome.SKIPPED and watcher.patient and producer not in TERMINAL:
         return Verdict(Kind.WAIT, f"{unique_id}: {record.status}; the producer is {producer or 'not started'} and may build it again")
     if record.outcome is not Outcome.SKIPPED:
-        return Verdict(Kind.FAIL, f"{unique_id}: {record.status}: {record.message or 'dbt gave no message'}")
+        return Verdict(Kind.FAIL, f"{unique_id}: {record.status}: {plain(record.message or 'dbt gave no message')}")
     cause = f" because of {', '.join(record.skip_cause)}" if record.skip_cause else ""
     if producer in TERMINAL:
         return Verdict(Kind.RECOVER, f"dbt skipped {unique_id}{cause}")

@@ -27,6 +27,10 @@ class LedgerRef:
         """The store, with the Airflow connection's filesystem if there is one. No request is made yet."""
         return open_store(self.uri, filesystem=self._filesystem if self.conn_id else None)
 
+    def folder(self, run: RunKey) -> str:
+        """URI of a run's folder."""
+        return f"{self.uri.rstrip('/')}/{run.prefix}"
+
     def _filesystem(self) -> AbstractFileSystem:
         return connected_filesystem(self.uri, self.conn_id or "", "leave ledger_conn_id out")
 

@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 
 from ledger_watcher.records import NodeFinished, Outcome
 from ledger_watcher.state import RunState
+from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Warnings, warnings_of
 from ledger_watcher_airflow.decision import Kind, Watcher, fresh_record
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
@@ -22,6 +23,10 @@ RECOVER = "recover"
 """Key of the event that asks for dbt to run on a worker; its value is the reason."""
 WARNED = "warned"
 """Key of the event that ends a task well on a worker, which has a warning to tell of; its value are names and messages."""
+BUILT = "built"
+"""Key of the event that ends a task well on a worker which tells of assets; its value is what dbt built, as :attr:`Built.told` is."""
+ON_BUILD = "build"
+"""Value of ``worker``: a task that succeeds ends on a worker, which is told what was built."""
 ON_SUCCESS = "success"
 """Value of ``worker``: a task that succeeds ends on a worker."""
 ON_WARNING = "warning"
@@ -38,8 +43,8 @@ class NodeTrigger(BaseTrigger):
     :param group: task group path of the producer, part of the ledger's identity.
     :param poll: seconds between two polls of the run's tail.
     :param patient: the producer's retries are for failed nodes too.
-    :param worker: what is left to a worker, so that Airflow or the operator can call a user's functions there: nothing, :data:`ON_SUCCESS`
-        or :data:`ON_WARNING`.
+    :param worker: what is left to a worker, so that Airflow or the operator can call a user's functions or tell of assets there: nothing,
+        :data:`ON_BUILD`, :data:`ON_SUCCESS` or :data:`ON_WARNING`.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - Airflow stores each argument by name; all but three have defaults and are then left out
@@ -97,13 +102,16 @@ class NodeTrigger(BaseTrigger):
             return TriggerEvent({RECOVER: verdict.reason})
         replay(tail.state, watcher, self.log)
         if verdict.kind is Kind.SUCCEED:
-            return self._succeeded(warnings_of(tail.state, watcher))
+            return self._succeeded(warnings_of(tail.state, watcher), tail.state, key)
         self.log.error("%s", verdict.reason)
         return TaskFailedEvent()
 
-    def _succeeded(self, warnings: Warnings) -> TriggerEvent:
-        if self.worker and warnings:
-            return TriggerEvent({WARNED: warnings})
+    def _succeeded(self, warnings: Warnings, state: RunState, key: TailKey) -> TriggerEvent:
+        told: dict[str, Any] = {WARNED: warnings} if self.worker and warnings else {}
+        if self.worker == ON_BUILD:
+            told[BUILT] = [one.told for one in built_of(state, self.nodes, key.ledger.folder(key.run))]
+        if told:
+            return TriggerEvent(told)
         return TriggerEvent("success") if self.worker == ON_SUCCESS else TaskSuccessEvent()
 
 

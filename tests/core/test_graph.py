@@ -377,3 +377,58 @@ def test_nodes_stand_behind_their_parents(nodes: list[dict[str, Any]], behavior:
     assert all(place[parent] < place[spec.key] for spec in nodes_only for parent in spec.upstream if not parent.startswith("test."))
     assert {parent for spec in specs for parent in spec.upstream} <= set(place)
     assert all(a != b for a, b in pairwise(sorted(place)))
+
+
+# Tests of several nodes, counted for each of them ---------------------------------------------------------------------
+
+
+def pair() -> list[dict[str, Any]]:
+    """Two models with a test of both, each with a child of its own; one has a test of its own."""
+    return [
+        node("model.p.a"),
+        node("model.p.b"),
+        node("model.p.below_a", "model.p.a"),
+        node("model.p.below_b", "model.p.b"),
+        node("test.p.own.1", "model.p.a"),
+        node("test.p.both.2", "model.p.a", "model.p.b"),
+    ]
+
+
+def test_a_test_of_several_nodes_counts_for_each_and_holds_up_no_child() -> None:
+    specs = graph_of(*pair(), detach=False)
+    names = ids(specs)
+    assert {key: names[key] for key in specs if "test" in key} == {
+        "tests of model.p.a": "a.test",
+        "shared tests of model.p.a": "a.shared_test",
+        "shared tests of model.p.b": "b.shared_test",
+    }
+    assert names["model.p.b"] == "b.run"
+    for parent in ("a", "b"):
+        leaf = specs[f"shared tests of model.p.{parent}"]
+        assert (leaf.nodes, leaf.upstream, leaf.owner) == (("test.p.both.2",), ("model.p.a", "model.p.b"), f"model.p.{parent}")
+    assert specs["model.p.below_a"].upstream == ("tests of model.p.a",)
+    assert specs["model.p.below_b"].upstream == ("model.p.b",)
+
+
+def test_a_test_that_nodes_wait_for_keeps_its_own_task() -> None:
+    specs = graph_of(*pair(), node("model.p.joined", "model.p.below_a", "model.p.b"), detach=False)
+    assert specs["model.p.joined"].upstream == ("model.p.b", "model.p.below_a", "test.p.both.2")
+    assert specs["shared tests of model.p.a"].nodes == specs["shared tests of model.p.b"].nodes == ("test.p.both.2",)
+
+
+def test_a_test_of_sources_alone_keeps_its_own_task() -> None:
+    specs = graph_of(node("model.p.a"), node("test.p.src.1", "source.p.s.t"), detach=False)
+    assert ids(specs) == {"model.p.a": "a_run", "test.p.src.1": "src_test"}
+
+
+@given(projects(), st.sampled_from([TestBehavior.AFTER_EACH, TestBehavior.BUILD]))
+def test_counting_them_for_each_neither_loses_tests_nor_changes_what_nodes_wait_for(
+    nodes: list[dict[str, Any]], behavior: TestBehavior
+) -> None:
+    apart, counted = graph_of(*nodes, behavior=behavior), graph_of(*nodes, behavior=behavior, detach=False)
+    assert {uid for spec in counted.values() for uid in spec.nodes} == {uid for spec in apart.values() for uid in spec.nodes}
+    assert {key: counted[key].upstream for key in counted if key in apart} == {key: apart[key].upstream for key in apart if key in counted}
+    assert not {parent for spec in counted.values() for parent in spec.upstream} - set(counted)
+    assert not [parent for spec in counted.values() for parent in spec.upstream if parent.startswith("shared tests of ")]
+    named = ids(counted).values()
+    assert len(set(named)) == len(named)

@@ -98,6 +98,41 @@ def test_a_view_comes_back_from_its_plain_data() -> None:
     assert unpack_view(codec.loads(codec.dumps(pack_view(view)))) == view
 
 
+def test_what_a_node_becomes_is_named_as_dbt_writes_it() -> None:
+    view = parse_manifest(real_manifest("1.11"), MANIFEST)
+    assert view.nodes["model.kitchen.ok_table"].relation == '"kitchen"."main"."ok_table"'
+    assert view.nodes["snapshot.kitchen.snap"].relation == '"kitchen"."snaps"."snap"'
+    assert view.nodes["model.kitchen.eph"].relation == ""
+
+
+@pytest.mark.parametrize("place", ["cosmos", "ledger_watcher"])
+def test_arguments_of_a_task_stand_in_the_meta_of_its_node_or_of_its_config(place: str) -> None:
+    told = {place: {"operator_kwargs": {"pool": "small", "retries": 2}}, "owner": "team"}
+    (own,) = view_of(node("model.shop.a", meta=told)).nodes.values()
+    (configured,) = view_of(node("model.shop.a", config={"meta": told})).nodes.values()
+    assert own.operator_kwargs == configured.operator_kwargs == {"pool": "small", "retries": 2}
+    assert unpack_view(codec.loads(codec.dumps(pack_view(view_of(node("model.shop.a", meta=told)))))).nodes["model.shop.a"] == own
+
+
+def test_our_own_arguments_win() -> None:
+    told = {"cosmos": {"operator_kwargs": {"pool": "small", "queue": "q"}}, "ledger_watcher": {"operator_kwargs": {"pool": "big"}}}
+    (one,) = view_of(node("model.shop.a", meta=told)).nodes.values()
+    assert one.operator_kwargs == {"pool": "big", "queue": "q"}
+
+
+def test_meta_of_others_is_none_of_ours() -> None:
+    metas: list[Any] = [None, "text", {"cosmos": None}, {"cosmos": "text"}, {"cosmos": {"profile_config": {}}}]
+    for meta in metas:
+        (one,) = view_of(node("model.shop.a", meta=meta, config={"meta": meta})).nodes.values()
+        assert one.operator_kwargs == {}
+
+
+def test_arguments_that_are_no_mapping_are_refused_by_node_and_file() -> None:
+    wrong = node("model.shop.a", meta={"cosmos": {"operator_kwargs": ["pool"]}}, original_file_path="models/a.sql")
+    with pytest.raises(ConfigError, match=r"model\.shop\.a \(models/a\.sql\)"):
+        view_of(wrong)
+
+
 # The cache -----------------------------------------------------------------------------------------------------------
 
 

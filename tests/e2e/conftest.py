@@ -72,7 +72,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("jaffle_s3", "jaffle_group", "jaffle_first", "jaffle_second"):
         shutil.copytree(folder / "jaffle_local", folder / name)
     prepare(HERE / "projects" / "broken", folder / "broken", {"BROKEN_DUCKDB_PATH": ":memory:"})
-    shutil.copytree(folder / "broken", folder / "no_bucket")
+    for name in ("no_bucket", "told"):
+        shutil.copytree(folder / "broken", folder / name)
+    prepare(HERE / "projects" / "broken", folder / "own", {"BROKEN_DUCKDB_PATH": str(folder / "own" / "own.duckdb")})  # names the database
     prepare(HERE / "projects" / "each", folder / "each", {"EACH_DUCKDB_PATH": ":memory:"})
     return folder
 

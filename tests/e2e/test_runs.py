@@ -53,8 +53,8 @@ def show(ledger: str, dag_id: str, run_id: str, *options: str, env: dict[str, st
 
 
 @pytest.mark.parametrize("where", ["local", "s3"])
-def test_every_node_is_a_task_and_the_run_costs_one_worker(airflow: AirflowStack, home: Path, s3: SimpleNamespace, where: str) -> None:
-    """All nodes have tasks that succeed in the order of dbt's edges; one worker process, no XCom, no Variable."""
+def test_every_node_is_a_task_and_needs_no_worker(airflow: AirflowStack, home: Path, s3: SimpleNamespace, where: str) -> None:
+    """All nodes have tasks that succeed in the order of dbt's edges; a worker for the producer and one for assets, no XCom, no Variable."""
     dag_id = f"jaffle_{where}"
     run_id, state = run(airflow, dag_id)
     tasks = states(airflow, dag_id, run_id)
@@ -71,11 +71,12 @@ def test_every_node_is_a_task_and_the_run_costs_one_worker(airflow: AirflowStack
     assert set(task_of.values()) <= set(tasks)
     assert len(built) >= 11
 
-    assert worker_logs(airflow, dag_id, run_id) == [PRODUCER]
+    workers = [PRODUCER] if where == "local" else ["dbt_assets", PRODUCER]  # emit_datasets
+    assert worker_logs(airflow, dag_id, run_id) == workers
     pids = airflow.sql(
         "select task_id from task_instance where dag_id = :d and run_id = :r and pid is not null", {"d": dag_id, "r": run_id}
     )
-    assert [row[0] for row in pids] == [PRODUCER]
+    assert sorted(row[0] for row in pids) == workers
     assert airflow.sql("select count(*) from xcom where dag_id = :d", {"d": dag_id})[0][0] == 0
     assert airflow.sql("select count(*) from variable")[0][0] == 0
 
@@ -118,7 +119,8 @@ def test_a_task_group_stands_between_two_tasks(airflow: AirflowStack) -> None:
     inside = [task for task in ended if task.startswith("dbt.")]
     assert f"dbt.{PRODUCER}" in inside
     assert all(ended["before"] <= began[task] for task in inside)
-    assert all(ended[task] <= began["after"] for task in inside)
+    assert all(ended[task] <= began["after"] for task in inside if task != "dbt.dbt_assets")
+    assert ended["dbt.dbt_assets"] is not None
 
 
 def test_two_groups_have_a_ledger_each(airflow: AirflowStack, home: Path) -> None:
@@ -128,7 +130,9 @@ def test_two_groups_have_a_ledger_each(airflow: AirflowStack, home: Path) -> Non
     for group in ("first", "second"):
         seen = show(str(home / "ledger"), "jaffle_two_groups", run_id, "--group", group)
         assert {node["state"] for node in seen["nodes"]} == {"success"}
-        assert worker_logs(airflow, "jaffle_two_groups", run_id) == [f"first.{PRODUCER}", f"second.{PRODUCER}"]
+        assert worker_logs(airflow, "jaffle_two_groups", run_id) == [
+            f"{one}.{task}" for one in ("first", "second") for task in ("dbt_assets", PRODUCER)
+        ]
 
 
 def test_a_failing_model_shows_as_itself(airflow: AirflowStack, home: Path) -> None:
@@ -146,6 +150,7 @@ def test_a_failing_model_shows_as_itself(airflow: AirflowStack, home: Path) -> N
         "tested.run": "success",
         "tested.test": "failed",
         "below_tested_run": "upstream_failed",
+        "dbt_assets": "success",
     }
     assert "no_such_column" in airflow.logs("broken", run_id, "bad_run")
     assert "Got 1 result" in airflow.logs("broken", run_id, "tested.test")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowException
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEvent
@@ -72,6 +73,7 @@ def consumer_of(make_dag: MakeDag, ledger: Path, task_id: str, **operator_args: 
         ({"on_execute_callback": [notify]}, "success"),
         ({"on_warning_callback": notify}, "warning"),
         ({"on_warning_callback": [notify], "on_success_callback": notify}, "success"),
+        ({"outlets": [Asset("mine")], "on_success_callback": notify}, "build"),
     ],
 )
 def test_only_what_airflow_calls_on_workers_needs_one(make_dag: MakeDag, given: dict[str, Any], worker: str | None) -> None:
@@ -91,6 +93,9 @@ def test_only_what_airflow_calls_on_workers_needs_one(make_dag: MakeDag, given: 
         (Outcome.WARN, "warning", TriggerEvent, {"warned": [["unique_orders", "Got 2 results"]]}),
         (Outcome.SUCCESS, "success", TriggerEvent, "success"),
         (Outcome.WARN, "success", TriggerEvent, {"warned": [["unique_orders", "Got 2 results"]]}),
+        (Outcome.SUCCESS, "build", TriggerEvent, {"built": []}),
+        (Outcome.WARN, "build", TriggerEvent, {"warned": [["unique_orders", "Got 2 results"]], "built": []}),
+        (Outcome.FAILED, "build", TaskFailedEvent, None),
         (Outcome.FAILED, "success", TaskFailedEvent, None),
         (Outcome.FAILED, "warning", TaskFailedEvent, None),
     ],

@@ -211,7 +211,7 @@ def test_a_manifest_elsewhere_is_taken(make_dag: MakeDag, project: Path, tmp_pat
     other = tmp_path / "other.json"
     other.write_text(json.dumps(manifest({"unique_id": "model.shop.other", "resource_type": "model", "package_name": "shop"})))
     dag = make_dag(project_config=ProjectConfig(dbt_project_path=project, manifest_path=other))
-    assert set(dag.task_ids) == {"dbt_producer_watcher", "other_run"}
+    assert set(dag.task_ids) == {"dbt_producer_watcher", "other_run", "dbt_assets"}
 
 
 # The profile ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from airflow.serialization.serialized_objects import BaseSerialization, DagSeria
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher_airflow import (
+    DbtAssetsOperator,
     DbtConsumerWatcherSensor,
     DbtDag,
     DbtProducerWatcherOperator,
@@ -71,6 +72,7 @@ def test_ids_are_those_that_users_of_cosmos_know(make_dag: MakeDag) -> None:
         "sales_run": DbtRunWatcherOperator,
         "history_snapshot": DbtSnapshotWatcherOperator,
         "add_up_test": DbtTestWatcherOperator,
+        "dbt_assets": DbtAssetsOperator,
     }
 
 
@@ -83,6 +85,7 @@ def test_edges_are_those_of_the_project(make_dag: MakeDag) -> None:
         ("orders.test", "history_snapshot"),
         ("orders.run", "add_up_test"),
         ("sales_run", "add_up_test"),
+        *((last, "dbt_assets") for last in (PRODUCER, "history_snapshot", "sales_run", "add_up_test")),
     }
 
 
@@ -100,6 +103,16 @@ def test_each_test_behavior_draws_its_tasks(make_dag: MakeDag, behavior: TestBeh
     assert dag.get_task("orders_run").start_trigger_args.trigger_kwargs["nodes"][:2] == watched[:2]
 
 
+def test_a_test_of_several_nodes_may_count_for_each_of_them(make_dag: MakeDag) -> None:
+    dag = make_dag(render_config=RenderConfig(should_detach_multiple_parents_tests=False))
+    shown = [dag.get_task(f"{name}.shared_test") for name in ("orders", "sales")]
+    assert [task.start_trigger_args.trigger_kwargs["nodes"] for task in shown] == [["test.shop.add_up"]] * 2
+    assert all(task.upstream_task_ids == {"orders.run", "sales.run"} for task in shown)
+    assert all(task.downstream_task_ids == {"dbt_assets"} for task in shown)
+    assert "add_up_test" not in dag.task_ids
+    assert set(dag.tasks_map) == set(make_dag().tasks_map)
+
+
 def test_a_priority_for_all_tasks_does_not_put_the_producer_behind_others(make_dag: MakeDag) -> None:
     dag = make_dag(operator_args={"priority_weight": 7})
     assert dag.get_task(PRODUCER).priority_weight == 10_000
@@ -108,7 +121,7 @@ def test_a_priority_for_all_tasks_does_not_put_the_producer_behind_others(make_d
 
 def test_the_producer_is_a_root_of_its_own_that_goes_first(make_dag: MakeDag) -> None:
     producer = make_dag().get_task(PRODUCER)
-    assert not producer.upstream_task_ids | producer.downstream_task_ids
+    assert (producer.upstream_task_ids, producer.downstream_task_ids) == (set(), {"dbt_assets"})
     assert producer.priority_weight == 10_000
     (written,) = [task["__var"] for task in stored(make_dag())["dag"]["tasks"] if task["__var"]["task_id"] == PRODUCER]
     assert (written["priority_weight"], written["weight_rule"]) == (10_000, "absolute")
@@ -152,7 +165,7 @@ def test_names_that_are_no_ids_are_drawn(make_dag: MakeDag, tmp_path: Path) -> N
     )
     dag = make_dag(project_config=ProjectConfig(dbt_project_path=folder))
     assert "a_b_run" in dag.task_ids
-    assert len(dag.task_ids) == 6
+    assert len(dag.task_ids) == 7
 
 
 def test_the_dag_takes_what_a_dag_takes(make_dag: MakeDag) -> None:
@@ -177,7 +190,7 @@ def test_a_group_stands_between_two_tasks(configs: dict[str, Any]) -> None:
         EmptyOperator(task_id="pre") >> group >> EmptyOperator(task_id="post")
     assert dag.get_task("pre").downstream_task_ids == {f"dbt.{PRODUCER}", "dbt.raw_seed"}
     assert dag.get_task("post").upstream_task_ids == {f"dbt.{PRODUCER}", "dbt.add_up_test", "dbt.history_snapshot"}
-    assert not any(PRODUCER in parent and child != "post" for parent, child in edges(dag))
+    assert not any(PRODUCER in parent and child not in ("post", "dbt.dbt_assets") for parent, child in edges(dag))
     assert group.tasks_map["model.shop.sales"].task_id == "dbt.sales_run"
 
 

@@ -238,6 +238,12 @@ def test_a_model_behind_its_own_failed_unit_test_is_not_waited_for() -> None:
     assert verdict(state, "running", NODE).kind is Kind.WAIT
 
 
+def test_what_a_unit_test_found_is_shown_without_the_colours_of_a_terminal() -> None:
+    diff = "\x1b[32mactual\x1b[0m differs from \x1b[31mexpected\x1b[0m:\n| id |\n| \x1b[0;1m1\x1b[0m → 2 |"
+    found = verdict(state_of([began(1), done(OTHER, Outcome.FAILED, message=diff)]), "running", OTHER)
+    assert found.reason.endswith("error: actual differs from expected:\n| id |\n| 1 → 2 |")
+
+
 def test_the_reasons_of_many_nodes_fit_into_a_log_line() -> None:
     nodes = [f"model.shop.m{i}" for i in range(200)]
     found = verdict(state_of([began(1), *(done(uid, Outcome.FAILED) for uid in nodes)]), "success", *nodes)

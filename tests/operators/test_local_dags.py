@@ -12,6 +12,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher_airflow import DbtDag, DbtTaskGroup, ExecutionConfig, ExecutionMode, ProjectConfig, TestBehavior
+from ledger_watcher_airflow.assets import ASSETS_TASK_ID
 from ledger_watcher_airflow.config import RenderConfig
 from tests.projects import DBT_VERSIONS, node, real_manifest, write_project
 
@@ -30,7 +31,22 @@ def shown(dag: DbtDag) -> dict[str, tuple[str, set[str]]]:
 
 
 def edges(dag: DbtDag) -> dict[str, set[str]]:
-    return {task.task_id: set(task.upstream_task_ids) for task in dag.tasks if task.task_id != PRODUCER}
+    """Of the tasks of the nodes."""
+    return {task.task_id: set(task.upstream_task_ids) for task in dag.tasks if task.task_id not in (PRODUCER, ASSETS_TASK_ID)}
+
+
+def test_a_task_with_a_dbt_of_its_own_tells_of_its_asset(make_dag: MakeDag, tmp_path: Path) -> None:
+    """So does none of those that only test, and none at all if nothing is to be told."""
+    manifest = tmp_path / "manifest.json"
+    manifest.write_bytes(real_manifest("1.11"))
+    given = {"project_config": ProjectConfig("/opt/dbt/kitchen", manifest_path=manifest), "execution_config": LOCAL}
+    dag = make_dag(**given)
+    found = {task.task_id: [outlet.uri for outlet in task.outlets] for task in dag.tasks if task.outlets}
+    assert {uris[0].rpartition("/")[2] for uris in found.values()} >= {"ok_view"}
+    building = ("_run", ".run", "_seed", ".seed", "_snapshot", ".snapshot")
+    assert found.keys() == {task.task_id for task in dag.tasks if task.task_id.endswith(building) and hasattr(task, "call")}
+    silent = make_dag(**given, render_config=RenderConfig(emit_datasets=False))
+    assert not [task.task_id for task in silent.tasks if task.outlets]
 
 
 @pytest.mark.parametrize("behavior", list(TestBehavior))

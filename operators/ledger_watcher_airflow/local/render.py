@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import BaseOperator
+from airflow.sdk import Asset, BaseOperator
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.project import TESTS, WITHOUT_TASK, ProjectView, TaskKind, TaskSpec, TestBehavior
+from ledger_watcher_airflow.assets import dbt_asset
 from ledger_watcher_airflow.commands import COMMANDS, LIMITED, SELECTION
-from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProfileConfig, ProjectConfig
+from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProfileConfig, ProjectConfig, RenderConfig
 from ledger_watcher_airflow.consumer import WAITING
 from ledger_watcher_airflow.flags import DbtFlags
 from ledger_watcher_airflow.local.classes import OPERATORS
@@ -52,17 +53,27 @@ class LocalTasks:
             **{name: value for name, value in rest.items() if name in ours},
         }
 
-    def task(self, spec: TaskSpec, view: ProjectView, behavior: TestBehavior, **place: Any) -> BaseOperator:
-        """The task; ``place`` is where it stands."""
+    def begin(self, _graph: Sequence[TaskSpec], view: ProjectView, config: RenderConfig) -> None:
+        """Learn what the tasks are of."""
+        self._view, self._behavior = view, config.test_behavior
+        self._emits = config.emit_datasets
+
+    def task(self, spec: TaskSpec, *, asset: Asset | None = None, **arguments: Any) -> BaseOperator:
+        """The task of a node; ``arguments`` are those of this task alone, over those of all."""
+        arguments = {**self._task_args, **arguments}
         if spec.kind is TaskKind.EMPTY:
-            return EmptyOperator(task_id=spec.task_id, **place, **self._task_args)
-        nodes = (*spec.nodes, *_without_task(spec.nodes, view))
-        stem = command_for(nodes, behavior)
+            return EmptyOperator(task_id=spec.task_id, **arguments)
+        node = self._view.nodes.get(spec.key)
+        if self._emits and node is not None and node.relation:
+            arguments["outlets"] = [*arguments.get("outlets", ()), asset or dbt_asset(node.relation)]
+        nodes = (*spec.nodes, *_without_task(spec.nodes, self._view))
+        stem = command_for(nodes, self._behavior)
         missing = LIMITED - COMMANDS[stem].takes  # said of all tasks, meant for those that can
         flags = {name: value for name, value in self._flags.items() if name not in missing}
-        return OPERATORS[f"Dbt{stem}{self._mode}Operator"](
-            task_id=spec.task_id, nodes=nodes, **place, **self._own, **flags, **self._task_args
-        )
+        return OPERATORS[f"Dbt{stem}{self._mode}Operator"](task_id=spec.task_id, nodes=nodes, **{**self._own, **flags, **arguments})
+
+    def end(self, tasks: Sequence[BaseOperator]) -> None:
+        """Nothing comes after them: each task tells of its own asset."""
 
 
 def command_for(nodes: Iterable[str], behavior: TestBehavior) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
-from ledger_watcher_airflow import DbtDag, DbtTaskGroup, ExecutionConfig, InvocationMode, ProfileConfig, ProjectConfig
+from ledger_watcher_airflow import DbtDag, DbtTaskGroup, ExecutionConfig, InvocationMode, ProfileConfig, ProjectConfig, RenderConfig
 
 HERE = Path(os.environ["E2E_HOME"])
 COMMON = {"schedule": None, "start_date": datetime(2026, 1, 1), "catchup": False}
@@ -27,7 +27,7 @@ def dbt(project: str, ledger: str, **execution: object) -> dict[str, object]:
 
 LOCAL = str(HERE / "ledger")
 
-DbtDag("jaffle_local", **COMMON, **dbt("jaffle_local", LOCAL))
+DbtDag("jaffle_local", **COMMON, **dbt("jaffle_local", LOCAL), render_config=RenderConfig(emit_datasets=False))
 DbtDag("jaffle_s3", **COMMON, **dbt("jaffle_s3", os.environ["E2E_S3_LEDGER"], invocation_mode=InvocationMode.SUBPROCESS))
 
 with DAG("jaffle_group", **COMMON):

@@ -1,0 +1,192 @@
+"""Asset events: what dbt built, told to Airflow, so that other DAGs start by it.
+
+The events of a run come from one small task at its end (``dbt_assets``), which reads them from the ledger. Airflow writes them in the
+same transaction that makes this task ``success``; whatever the task does before has no effect outside. What is in Airflow's own record of
+the run's events already is not told again: so each build is told once by whatever tries of the task succeed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow.sdk import Asset, AssetAlias, BaseOperator
+
+from ledger_watcher.errors import ConfigError
+from ledger_watcher_airflow.built import Built, built_of, key_of
+from ledger_watcher_airflow.ledger import LedgerRef, run_key
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+ASSETS_TASK_ID = "dbt_assets"
+SCHEME = "x-dbt"
+"""RFC 3986 and Airflow's AIP-60 leave ``x-`` to users: Airflow takes such a URI as it is, and asks no provider about it."""
+MOST_EVENTS = 250
+"""Nodes per task. Airflow writes a task's events in one request, at about 6 ms each (SQLite), and its client repeats a request that takes 5 s."""
+_PAGE = 1000
+"""Events per request when Airflow's record is read; about 430 KB."""
+_SLACK = timedelta(minutes=5)
+"""A build's time is by the clock of its producer, an event's by that of Airflow's API server."""
+_NEVER = datetime.max.replace(tzinfo=timezone.utc)
+_PART = re.compile(r'"((?:[^"]|"")*)"|`([^`]*)`|\[([^\]]*)\]|\'([^\']*)\'|([^."`\[\]\']+)')
+
+
+def asset_uri(relation: str) -> str:
+    """The URI of a relation: ``x-dbt://database/schema/name``, each part percent-encoded, its case kept.
+
+    :param relation: as dbt writes it, quoted in any warehouse's way or not at all: ``"shop"."main"."orders"``, ``shop.main.orders``.
+    :raises ConfigError: it is no such name.
+    """
+    parts, at = [], 0
+    while match := _PART.match(relation, at):
+        parts.append(quote(next(group for group in match.groups() if group is not None).replace('""', '"').strip(), safe=""))
+        at = match.end() + 1
+        if match.end() == len(relation) or relation[match.end()] != ".":
+            break
+    if not all(parts) or at != len(relation) + 1:
+        raise ConfigError(f"{relation!r} is not the name of a relation; write it as dbt does: database.schema.name.")
+    return f"{SCHEME}://{'/'.join(parts)}"
+
+
+def dbt_asset(relation: str) -> Asset:
+    """The asset that stands for what dbt builds as ``relation``, for ``schedule=`` and ``inlets=`` of other DAGs.
+
+    :param relation: ``database.schema.name``, as the warehouse and the task's log show it; quotes are not needed unless a part has a dot.
+    :raises ConfigError: it is no such name.
+    """
+    return Asset(asset_uri(relation))
+
+
+def _uri_or_none(relation: str) -> str | None:
+    try:
+        return asset_uri(relation)
+    except ConfigError:
+        return None
+
+
+class DbtAssetsOperator(BaseOperator):
+    """Tells Airflow of each model, seed and snapshot that dbt built in this run, and that it was not told of before.
+
+    It runs when everything else has ended, however it ended. It is a teardown: it neither makes a run with failed nodes ``success``, nor does
+    what is behind the task group wait for it. If it fails itself, the run stays what the nodes made it, and a later try or clear tells of
+    everything that is still untold.
+
+    The events go through an alias named ``<dag_id>.<group>.dbt_assets``, by which a DAG may be scheduled, too: then by whatever the project builds.
+
+    :param nodes: unique_ids of the nodes that this task tells of.
+    :param ledger: the ledger's root.
+    :param ledger_group: task group path of the producer, part of the ledger's identity.
+    :param alias: name of the alias, by default ``<dag_id>.<task_id>``.
+    """
+
+    ui_color = "#f3d9ec"
+
+    def __init__(self, *, nodes: Sequence[str], ledger: LedgerRef, ledger_group: str = "", alias: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**{"task_id": ASSETS_TASK_ID, **kwargs})
+        self.nodes = tuple(nodes)
+        self.ledger = ledger
+        self.ledger_group = ledger_group
+        self.alias = AssetAlias(alias or f"{self.dag_id}.{self.task_id}")
+        self.outlets = [*self.outlets, self.alias]
+        self.inlets = [*self.inlets, self.alias]
+        self.as_teardown()
+
+    def execute(self, context: Context) -> None:
+        """Read the ledger, leave out what Airflow knows, and hand over the rest.
+
+        :raises LedgerWatcherError: the ledger cannot be read.
+        """
+        from ledger_watcher.ledger import RunFollower  # noqa: PLC0415 - a DAG file's parse needs none of it
+
+        ti = context["ti"]
+        map_index = -1 if ti.map_index is None else ti.map_index
+        run = run_key(deployment=self.ledger.deployment, dag_id=ti.dag_id, run_id=ti.run_id, group=self.ledger_group, map_index=map_index)
+        built = built_of(RunFollower(self.ledger.store(), run).snapshot(), self.nodes, self.ledger.folder(run))
+        told = _told(context["inlet_events"][self.alias], built, (ti.run_id, map_index))
+        new = [one for one in built if one.key not in told]
+        for one in new:
+            self._tell(context, one)
+        self.log.info("%d of %d nodes have been built, %d of them are new to Airflow.", len(built), len(self.nodes), len(new))
+
+    def _tell(self, context: Context, one: Built) -> None:
+        uri = _uri_or_none(one.relation)
+        if uri is None:  # an odd materialization: the others are not to wait for it
+            self.log.warning("No event for %s: %s is not the name of a relation.", one.unique_id, one.relation)
+            return
+        self.log.info("%s was built: %s", one.unique_id, uri)
+        context["outlet_events"][self.alias].add(Asset(uri), extra=dict(one.extra))
+
+
+def _told(events: Any, built: Sequence[Built], run: tuple[str, int]) -> set[tuple[object, object]]:  # noqa: ANN401 - Airflow's accessor
+    """Those builds of this run that Airflow has an event of, oldest first, page by page until all are found or there are no more.
+
+    One request, as a rule: the events of a run follow its builds.
+    """
+    wanted = {one.key for one in built}
+    found: set[tuple[object, object]] = set()
+    since = min((datetime.fromisoformat(one.finished_at) for one in built), default=_NEVER) - _SLACK
+    while found != wanted:
+        page = list(events.after(since.isoformat()).limit(_PAGE))
+        found |= {key_of(event.extra) for event in page if (event.source_run_id, event.source_map_index) == run} & wanted
+        if len(page) < _PAGE:
+            break
+        since = max(page[-1].timestamp, since + timedelta(microseconds=1))
+    return found
+
+
+def tell_outlet(
+    outlets: Sequence[Any],
+    own: Asset,
+    context: Context,
+    built: Iterable[Mapping[str, Any]],
+    log: Any,  # noqa: ANN401 - Airflow's logger
+) -> list[Any]:
+    """The outlets that a node's task has in the end: ``own`` stays if that was built now, and its event gets what is known of the build.
+
+    :param built: as :attr:`~ledger_watcher_airflow.built.Built.told`.
+    """
+    others = [one for one in outlets if one != own]
+    for one in built:
+        if _uri_or_none(one["relation"]) == own.uri:
+            context["outlet_events"][own].extra.update(one["extra"])
+            return [*others, own]
+        log.warning(
+            "No event: %s was built, but in the manifest of the DAG file the node is %s. Deploy the same.", one["relation"], own.uri
+        )
+    return others
+
+
+def asset_task_ids(nodes: int) -> list[str]:
+    """The ids of the tasks that tell of so many nodes."""
+    return [ASSETS_TASK_ID if start == 0 else f"{ASSETS_TASK_ID}_{start // MOST_EVENTS + 1}" for start in range(0, nodes, MOST_EVENTS)]
+
+
+def asset_tasks(
+    nodes: Sequence[str], tasks: Sequence[BaseOperator], *, ledger: LedgerRef, ledger_group: str, task_args: Mapping[str, Any]
+) -> None:
+    """Create ``dbt_assets`` in the DAG or group that is current, to run when ``tasks`` have ended; in a big project more of them, in a row."""
+    behind, alias = last_of(tasks), None
+    for number, task_id in enumerate(asset_task_ids(len(nodes))):
+        task = DbtAssetsOperator(
+            **{**task_args, "task_id": task_id},
+            nodes=nodes[number * MOST_EVENTS : (number + 1) * MOST_EVENTS],
+            ledger=ledger,
+            ledger_group=ledger_group,
+            alias=alias,
+        )
+        task.set_upstream(behind)
+        behind, alias = [task], task.alias.name
+
+
+def last_of(tasks: Sequence[BaseOperator]) -> list[BaseOperator]:
+    """Those after whose end all of ``tasks`` have ended: all but those with a child that waits for nothing else.
+
+    The leaves are not enough: a task of two parents is ``upstream_failed`` as soon as one fails, while the other may be running.
+    """
+    alone = [task for task in tasks if len(task.upstream_task_ids) == 1 and task.trigger_rule != "always"]
+    covered = {parent for task in alone for parent in task.upstream_task_ids}
+    return [task for task in tasks if task.task_id not in covered]

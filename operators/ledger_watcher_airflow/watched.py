@@ -1,0 +1,150 @@
+"""The tasks of ``ExecutionMode.WATCHER``: the producer, one task per node that mirrors the ledger, and the task of the asset events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import BaseOperator
+
+from ledger_watcher.errors import ConfigError
+from ledger_watcher.project import BUILDABLE, WITHOUT_TASK, ProjectView, TaskKind, TaskSpec, TestBehavior
+from ledger_watcher_airflow.assets import asset_tasks
+from ledger_watcher_airflow.config import (
+    AssetMode,
+    ExecutionConfig,
+    ExecutionMode,
+    ProducerRetryOn,
+    ProfileConfig,
+    ProjectConfig,
+    RenderConfig,
+)
+from ledger_watcher_airflow.consumer import (
+    WAITING,
+    DbtConsumerWatcherSensor,
+    DbtRunWatcherOperator,
+    DbtSeedWatcherOperator,
+    DbtSnapshotWatcherOperator,
+    DbtTestWatcherOperator,
+)
+from ledger_watcher_airflow.flags import DbtCall, DbtFlags
+from ledger_watcher_airflow.ledger import LedgerRef
+from ledger_watcher_airflow.producer import DbtProducerWatcherOperator
+
+_CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
+    TaskKind.RUN: DbtRunWatcherOperator,
+    TaskKind.SEED: DbtSeedWatcherOperator,
+    TaskKind.SNAPSHOT: DbtSnapshotWatcherOperator,
+    TaskKind.TEST: DbtTestWatcherOperator,
+    TaskKind.SHARED_TEST: DbtTestWatcherOperator,
+}
+_VIRTUALENV = ("py_requirements", "py_system_site_packages", "pip_install_options")
+_CALLBACK = ("callback", "callback_args")
+_WAITING = (*WAITING, "on_warning_callback")
+
+
+class WatchedTasks:
+    """Creates the tasks in the DAG or group that is current: :meth:`begin`, then :meth:`task` for each node, then :meth:`end`.
+
+    :param group: task group path, part of the ledger's identity.
+    :raises ConfigError: arguments that do not go together.
+    """
+
+    def __init__(
+        self, project: ProjectConfig, profile: ProfileConfig, execution: ExecutionConfig, operator_args: Mapping[str, Any], group: str
+    ) -> None:
+        self._project = project
+        self._profile = profile
+        self._execution = execution
+        self._group = group
+        self._ledger: LedgerRef = execution.ledger()
+        setup = execution.setup_operator_args or {}
+        odd = next((name for name in setup if name in _WAITING), None)
+        if odd is not None:
+            raise ConfigError(
+                f"ExecutionConfig(setup_operator_args={{{odd!r}: ...}}) is for the producer, {odd} for tasks that wait: use operator_args."
+            )
+        self._flags, task_args = DbtFlags.split({**operator_args, **setup})
+        self._virtualenv = _taken(task_args, _VIRTUALENV)
+        if self._virtualenv and execution.execution_mode is not ExecutionMode.WATCHER_VIRTUALENV:
+            raise ConfigError(
+                f"operator_args[{next(iter(self._virtualenv))!r}] is for ExecutionMode.WATCHER_VIRTUALENV or VIRTUALENV; set one of them, or leave it out."
+            )
+        self._callback = _taken(task_args, _CALLBACK)
+        if self._callback and execution.producer is not None:
+            raise ConfigError(
+                "operator_args['callback'] needs dbt's artifacts on the worker, but ExecutionConfig(producer=...) runs dbt elsewhere: leave it out; "
+                "the artifacts are in the ledger (`ledger-watcher export`)."
+            )
+        self._setup_args = {name: value for name, value in task_args.items() if name in setup}
+        shared = {name: operator_args[name] for name in task_args if name in operator_args}
+        waiting = _taken(shared, _WAITING)
+        self._task_args = shared
+        self._consumer_args: dict[str, Any] = {
+            "ledger": self._ledger,
+            "ledger_group": group,
+            "poll_interval": execution.poll_interval,
+            "patient": execution.producer_retry_on is ProducerRetryOn.NODE_ERRORS,
+            **waiting,
+            **shared,
+        }
+        self._told: list[str] = []
+
+    def begin(self, graph: Sequence[TaskSpec], view: ProjectView, config: RenderConfig) -> None:
+        """Create the producer."""
+        if config.emit_datasets and config.asset_mode is AssetMode.PER_RUN:
+            self._told = [node.unique_id for node in view.of_type(BUILDABLE) if not node.ephemeral]
+        self._producer = self._create_producer(
+            sorted({unique_id for spec in graph for unique_id in spec.nodes}),
+            sorted(node.unique_id for node in view.nodes.values() if node.resource_type in WITHOUT_TASK),
+            ("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
+        )
+
+    def task(self, spec: TaskSpec, **arguments: Any) -> BaseOperator:
+        """The task of a node; ``arguments`` are those of this task alone, over those of all."""
+        if spec.kind is TaskKind.EMPTY:
+            return EmptyOperator(task_id=spec.task_id, **{**self._task_args, **arguments})
+        own = {**self._consumer_args, **arguments}
+        return _CONSUMERS[spec.kind](task_id=spec.task_id, nodes=spec.nodes, producer_task_id=self._producer.task_id, **own)
+
+    def end(self, tasks: Sequence[BaseOperator]) -> None:
+        """Create what comes after all of ``tasks``."""
+        if self._told:
+            asset_tasks(self._told, [self._producer, *tasks], ledger=self._ledger, ledger_group=self._group, task_args=self._task_args)
+
+    def _create_producer(self, nodes: list[str], without_task: list[str], excluded_types: tuple[str, ...]) -> BaseOperator:
+        execution = self._execution
+        # A priority for all tasks is not meant to put the producer among those that wait for it.
+        shared = {name: value for name, value in self._task_args.items() if name not in ("priority_weight", "weight_rule")}
+        task_args = {**shared, **self._setup_args}
+        if execution.producer is not None:
+            from ledger_watcher_airflow.producers.command import make_producer, producer_command  # noqa: PLC0415 - few DAG files need it
+
+            build = DbtCall(project=self._project, profile=self._profile, flags=self._flags, excluded_types=excluded_types)
+            dbt = str(execution.dbt_executable_path or "dbt")
+            command = producer_command(build, self._ledger, nodes, executable=dbt, ledger_group=self._group, task_args=task_args)
+            return make_producer(execution.producer, command)
+        arguments: dict[str, Any] = {
+            "project_config": self._project,
+            "profile_config": self._profile,
+            "execution_config": execution,
+            "ledger": self._ledger,
+            "nodes": nodes,
+            "without_task": without_task,
+            "flags": self._flags,
+            "excluded_types": excluded_types,
+            "ledger_group": self._group,
+            **self._callback,
+            **task_args,
+        }
+        if execution.execution_mode is ExecutionMode.WATCHER_VIRTUALENV:
+            from ledger_watcher_airflow.producers.virtualenv import DbtProducerWatcherVirtualenvOperator  # noqa: PLC0415
+
+            return DbtProducerWatcherVirtualenvOperator(**{"py_requirements": (), **self._virtualenv}, **arguments)
+        return DbtProducerWatcherOperator(**arguments)
+
+
+def _taken(arguments: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Take these out of ``arguments``."""
+    return {name: arguments.pop(name) for name in names if name in arguments}
