@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ledger_watcher.ledger.layout import RunKey
+from ledger_watcher.records import Outcome
 from ledger_watcher.report.bars import History
 from ledger_watcher.report.compare import NEW, REMOVED, STATUS, changes, total_seconds
 from ledger_watcher.report.text import inert
@@ -17,6 +18,8 @@ from ledger_watcher.state import RunState
 _LISTED = 10
 _LEAST = 0.005
 """A difference in seconds that two digits show."""
+_DID_NOTHING = frozenset({Outcome.SKIPPED.value, Outcome.NOOP.value, Outcome.REUSED.value, Outcome.CANCELLED.value})
+"""Whose seconds say nothing about the node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,8 @@ def against_data(source: Source, other: Source, places: Mapping[str, int], nodes
         if change.before is not None:
             before = {"state": change.before.state, "seconds": change.seconds[0], "rows": change.number("rows_affected")[0]}
             nodes[place]["before"] = {name: round(value, 3) if isinstance(value, float) else value for name, value in before.items()}
-        if change.slower is not None and abs(change.slower) >= _LEAST:
+        ran = {change.before.state if change.before else "", change.row.state}.isdisjoint(_DID_NOTHING)
+        if ran and change.slower is not None and abs(change.slower) >= _LEAST:
             timed.append((change.slower, place))
     seconds = run_seconds(other.state)
     return {

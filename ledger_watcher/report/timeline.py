@@ -16,7 +16,7 @@ totals
 folds
     Stretches in which no attempt was at work: the page draws them narrow.
 attempt
-    ``attempt``, ``state``, ``detail``, ``start``, ``end``, ``command``, ``dbt``, ``threads``, ``target``, ``message``, ``incomplete``,
+    ``attempt``, ``state``, ``detail``, ``start``, ``end``, ``seconds``, ``command``, ``dbt``, ``threads``, ``target``, ``message``, ``incomplete``,
     ``hooks`` (each ``id``, ``state``, ``message``).
 node
     ``id``, ``name``, ``type``, ``state``, ``attempt``; ``status`` (dbt's), ``seconds`` (dbt's; of a running node up to the newest record),
@@ -151,16 +151,15 @@ class _Timeline:
     def _attempt(self, attempt: Attempt) -> dict[str, Any]:
         status = attempt_status(self.source.state, attempt, self.now)
         started, dbt, end = attempt.started, attempt.dbt, attempt.finished
-        over = end.ts if end else attempt.last_seen or self.seen
-        seconds = attempt_seconds(attempt)
-        bars = [bar.start for each in self.bars.values() for bar in each if bar.attempt == attempt.epoch]
+        bars = [bar for each in self.bars.values() for bar in each if bar.attempt == attempt.epoch]
+        over = end.ts if end else max([attempt.last_seen or self.seen, *(bar.end for bar in bars if bar.end)])
         return {
             "attempt": attempt.epoch,
             "state": status.word,
             "detail": inert(status.detail),
-            "start": self._at(started.ts if started else min(bars, default=over)),
+            "start": self._at(started.ts if started else min((bar.start for bar in bars), default=over)),
             "end": self._at(over),
-            "seconds": _rounded(seconds),
+            "seconds": _rounded(attempt_seconds(attempt)),
             "command": inert(" ".join(started.command)) if started else None,
             "dbt": inert(dbt.dbt_version) if dbt and dbt.dbt_version else None,
             "threads": dbt.threads if dbt else None,
@@ -249,7 +248,8 @@ def _with_texts(nodes: list[dict[str, Any]], texts: list[tuple[str, list[str], i
 
 def _folds(attempts: list[dict[str, Any]], nodes: list[dict[str, Any]]) -> list[list[float]]:
     busy = [(attempt["start"], attempt["end"]) for attempt in attempts]
-    busy += [(bar[0], bar[1] if bar[1] is not None else bar[0]) for node in nodes if (bar := node.get("bar"))]
+    bars = [one["bar"] for node in nodes for one in (node, *node.get("earlier", ())) if "bar" in one]
+    busy += [(bar[0], bar[1] if bar[1] is not None else bar[0]) for bar in bars]
     pauses: list[list[float]] = []
     until = 0.0
     for start, end in sorted(busy):

@@ -39,8 +39,11 @@ function niceStep(least) {
 }
 
 function tickLabel(time, step) {
-  if (time < 60) return `${time.toFixed(step < 0.01 ? 3 : step < 0.1 ? 2 : step < 1 ? 1 : 0)} s`;
-  const digits = step < 1 ? (step < 0.1 ? 2 : 1) : 0;
-  if (time < 3600) return `${Math.floor(time / 60)}:${(time % 60).toFixed(digits).padStart(digits ? digits + 3 : 2, "0")} min`;
-  return `${Math.floor(time / 3600)}:${String(Math.floor((time % 3600) / 60)).padStart(2, "0")} h`;
+  const digits = step < 0.01 ? 3 : step < 0.1 ? 2 : step < 1 ? 1 : 0;
+  if (time < 60) return `${time.toFixed(digits)} s`;
+  const seconds = (time % 60).toFixed(digits).padStart(digits ? digits + 3 : 2, "0");
+  const minutes = Math.floor(time / 60), hours = Math.floor(time / 3600);
+  if (time < 3600) return step < 60 ? `${minutes}:${seconds} min` : `${minutes} min`;
+  const clock = `${hours}:${String(minutes % 60).padStart(2, "0")}`;
+  return step < 60 ? `${clock}:${seconds} h` : `${clock} h`;
 }

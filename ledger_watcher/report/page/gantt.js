@@ -1,5 +1,5 @@
 // The chart: a lane per thread of dbt, a bar per node and attempt, bands for attempts, the critical path as a line.
-const LANE = 26, BAR = 18, AXIS = 24, BANDS = 20, LEAST = 2.5, LETTER = 6.4, MOST_ZOOM = 200;
+const LANE = 26, BAR = 18, TICK = 4, AXIS = 24, BANDS = 20, LEAST = 2.5, LETTER = 6.4, MOST_ZOOM = 200;
 
 function gantt(app) {
   const labels = h("div", { class: "lanes", "aria-hidden": "true" });
@@ -16,7 +16,7 @@ function gantt(app) {
     h("div", { class: "head" }, title, h("p", { class: "hint" }, "Arrow keys move, Enter opens, + and − zoom."), tools),
     empty, h("div", { class: "frame" }, labels, scroller), tip);
 
-  let zoom = 1, bars = [], current = 0, svg = null, over = -1;
+  let zoom = 1, drawn = 0, bars = [], current = 0, svg = null, over = null;
 
   function draw() {
     const { data } = app;
@@ -27,16 +27,18 @@ function gantt(app) {
     element.classList.toggle("empty", bars.length === 0);
     labels.replaceChildren(...data.lanes.map((threads, lane) => h("span", { title: threads }, `thread ${lane + 1}`)));
     labels.classList.toggle("banded", data.attempts.length > 1);
-    const width = Math.max(320, scroller.clientWidth - 2) * zoom;
+    drawn = scroller.clientWidth;
+    const width = Math.max(320, drawn - 2) * zoom;
     const top = AXIS + (data.attempts.length > 1 ? BANDS : 0);
     const height = top + data.lanes.length * LANE + 6;
     const scale = axis(data, width - 12);
     const x = (time) => 4 + scale.x(time);
+    const marks = s("g", { class: "marks" });
     svg = s("svg", {
       width, height, viewBox: `0 0 ${width} ${height}`, role: "group",
       "aria-label": `Timeline: ${several(data.nodes.length, "node")} on ${several(data.lanes.length, "thread")}. The table below says the same.`,
     }, patterns(), bands(data, x, height), ticks(scale, x, top, height), folds(data, x, top, height),
-    bars.map((bar) => place(bar, x, top)), criticalLine(data, x, top));
+    bars.map((bar) => place(bar, x, top, marks)), marks, criticalLine(data, x, top));
     for (const [name, handler] of Object.entries({ pointermove: hover, pointerleave: leave, click, keydown, focusin })) svg.addEventListener(name, handler);
     scroller.replaceChildren(svg);
     level.textContent = `${zoom < 10 ? zoom.toFixed(1).replace(".0", "") : Math.round(zoom)}×`;
@@ -54,26 +56,26 @@ function gantt(app) {
     return found.sort((a, b) => order(a) - order(b) || a.at - b.at);
   }
 
-  function place(bar, x, top) {
+  function place(bar, x, top, marks) {
     const { data } = app, node = data.nodes[bar.at];
     const [start, end, lane] = bar.span;
-    const left = x(start), width = Math.max(LEAST, x(end ?? data.span) - left), y = top + lane * LANE + (LANE - BAR) / 2;
-    const zero = end !== null && end - start < 0.0005;
-    const kind = `bar s-${bar.state}${bar.index >= 0 ? " earlier" : ""}${zero ? " tick" : ""}`;
-    const group = s("g", { class: kind, tabindex: -1, role: "button", "aria-label": said(data, node, bar) },
-      s("rect", { x: left, y, width, height: BAR, rx: Math.min(3, width / 2) }));
+    const zero = end !== null && end - start < 0.0005; // skipped: a tick below the bars
+    const left = x(start), width = Math.max(LEAST, x(end ?? data.span) - left), height = zero ? TICK : BAR;
+    const y = top + lane * LANE + (zero ? LANE - TICK : (LANE - BAR) / 2);
+    const kind = `bar s-${bar.state}${bar.index >= 0 ? " earlier" : ""}`;
+    bar.rect = s("rect", { class: kind, x: left, y, width, height, rx: Math.min(3, width / 2), tabindex: -1, role: "button", "aria-label": said(data, node, bar) });
+    bar.rect.ledgerBar = bar;
     if (node.batches && end === null) {
-      group.append(s("rect", { class: "progress", x: left, y: y + BAR - 4, width: (width * node.batches[0]) / node.batches[1], height: 4 }));
+      marks.append(s("rect", { class: "progress", x: left, y: y + BAR - 4, width: (width * node.batches[0]) / node.batches[1], height: 4 }));
     }
-    const room = Math.floor((width - 8) / LETTER);
-    if (room >= 3) {
-      const letters = Array.from(node.name);
+    const room = zero ? 0 : Math.floor((width - 8) / LETTER);
+    const letters = room >= 2 ? Array.from(node.name) : [];
+    if (letters.length && (room >= 7 || room >= letters.length)) {
       const text = letters.length > room ? `${letters.slice(0, room - 1).join("")}…` : node.name;
-      group.append(s("text", { x: left + 5, y: y + BAR - 5 }, text));
+      bar.text = s("text", { class: "name", x: left + 5, y: y + BAR - 5 }, text);
+      marks.append(bar.text);
     }
-    bar.group = group;
-    group.ledgerBar = bar;
-    return group;
+    return bar.rect;
   }
 
   function said(data, node, bar) {
@@ -89,25 +91,26 @@ function gantt(app) {
   function refresh() {
     const { data, selected } = app;
     const near = new Set(selected < 0 ? [] : [...(data.nodes[selected].up ?? []), ...app.down[selected]]);
-    for (const { at, index, group } of bars) {
-      const { classList } = group;
-      classList.toggle("dim", !app.shown.has(at));
+    element.classList.toggle("filtered", app.filtered && !app.filters.critical);
+    for (const { at, index, rect, text } of bars) {
+      const { classList } = rect, dim = !app.shown.has(at);
+      classList.toggle("dim", dim);
+      text?.classList.toggle("dim", dim);
       classList.toggle("critical", index < 0 && app.critical.has(at));
       classList.toggle("selected", at === selected);
       classList.toggle("near", near.has(at));
-      if (index < 0) group.setAttribute("aria-pressed", String(at === selected));
     }
   }
 
   function rove(index, focus) {
-    bars[current]?.group.setAttribute("tabindex", -1);
+    bars[current]?.rect.setAttribute("tabindex", -1);
     current = index;
-    const group = bars[current]?.group;
-    group?.setAttribute("tabindex", 0);
-    if (focus) group?.focus({ preventScroll: false });
+    const rect = bars[current]?.rect;
+    rect?.setAttribute("tabindex", 0);
+    if (focus) rect?.focus();
   }
 
-  const barOf = (target) => target.closest?.("g.bar")?.ledgerBar;
+  const barOf = (target) => target.ledgerBar;
 
   function hover(event) {
     const bar = barOf(event.target);
@@ -123,14 +126,14 @@ function gantt(app) {
 
   function leave() {
     tip.hidden = true;
-    over = -1;
+    over = null;
   }
 
   function describe(bar) {
     const { data } = app, node = data.nodes[bar.at];
     const seconds = bar.index < 0 ? node.seconds : bar.span[1] - bar.span[0];
     const facts = [node.type, duration(seconds), node.rows === undefined || bar.index >= 0 ? "" : several(node.rows, "row"),
-      node.batches ? `batch ${node.batches[0]} of ${node.batches[1]}` : "", data.attempts.length > 1 ? `attempt ${bar.span[3]}` : ""];
+      node.batches && bar.index < 0 ? `batch ${node.batches[0]} of ${node.batches[1]}` : "", data.attempts.length > 1 ? `attempt ${bar.span[3]}` : ""];
     tip.replaceChildren(...[bdi(node.name, { class: "name" }), badge(bar.state), h("span", { class: "muted" }, facts.filter(Boolean).join(" · ")),
       bar.message && bar.state !== "success" ? bdi(bar.message.slice(0, 300), { class: "message" }) : ""].filter(Boolean));
   }
@@ -192,17 +195,15 @@ function gantt(app) {
   }, { passive: false });
   scroller.addEventListener("scroll", leave, { passive: true });
 
-  let drawn = 0;
   new ResizeObserver(() => {
     if (app.data && Math.abs(scroller.clientWidth - drawn) > 4) draw();
-    drawn = scroller.clientWidth;
   }).observe(scroller);
 
   function show(at) {
     const bar = bars.find((one) => one.at === at && one.index < 0);
     if (!bar) return;
     rove(bars.indexOf(bar), false);
-    const left = Number(bar.group.firstChild.getAttribute("x"));
+    const left = Number(bar.rect.getAttribute("x"));
     if (left < scroller.scrollLeft || left > scroller.scrollLeft + scroller.clientWidth - 40) scroller.scrollLeft = left - scroller.clientWidth / 3;
   }
 

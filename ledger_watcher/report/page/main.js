@@ -53,7 +53,7 @@ function mount(root) {
     nodes.mark();
     if (at >= 0 && focus) chart.show(at);
     if (at < 0 && back) {
-      (back.isConnected ? back : root.querySelector("svg g[tabindex='0']"))?.focus();
+      (back.isConnected ? back : root.querySelector("svg [tabindex='0']"))?.focus();
       back = null;
     }
   }

@@ -1,5 +1,5 @@
 // All nodes as a table: what a screen reader reads, and what can be sorted.
-const FIRST = 200;
+const FIRST = 100;
 
 function table(app) {
   const body = h("tbody");
