@@ -16,6 +16,7 @@ from ledger_watcher.cli._runs import Reading, Wanted, missing
 from ledger_watcher.cli._select import run_options, say_expired, select
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.records import Outcome, utcnow
+from ledger_watcher.report.gantt import gantt_lines
 from ledger_watcher.report.grid import Cell, Column, Grid
 from ledger_watcher.report.text import clock, duration, first_line, inert, inert_lines
 from ledger_watcher.report.view import (
@@ -137,6 +138,9 @@ def _show_run(reading: Reading, rows: Sequence[NodeRow], now: datetime) -> None:
     say(f"{len(rows)} node{'' if len(rows) == 1 else 's'}: {counts_text(counts(rows))}" if rows else "No nodes yet.")
     if rows:
         say_grid(Grid(_NODES, [_node_cells(row, state) for row in rows]))
+        chart = gantt_lines(state, blocks=(sys.stdout.encoding or "").lower().startswith("utf"))
+        if chart:
+            say("\n".join(("", *chart)))
 
 
 def _show_remarks(epoch: int, state: RunState) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Span = tuple[float, float]
 """Start and end in seconds."""
@@ -21,33 +21,59 @@ def critical_path(spans: Mapping[str, Span], parents: Mapping[str, Sequence[str]
     """
     if not spans:
         return []
-    found = [max(spans, key=lambda unique_id: (spans[unique_id][1], unique_id))]
-    tests = {uid: tuple(parents.get(uid, ())) for uid in spans if uid.startswith(("test.", "unit_test."))}
+    last = max(spans, key=lambda unique_id: (spans[unique_id][1], unique_id))
+    found = {last: None}
+    graph = _Graph(spans, parents)
     while True:
-        newest = found[-1]
-        start = spans[newest][0]
-        gates = [uid for uid in _gates(newest, parents, tests) if uid in spans and uid not in found and spans[uid][1] <= start]
+        start = spans[last][0]
+        gates = [uid for uid in graph.gates(last) if uid not in found and spans[uid][1] <= start]
         if not gates:
-            return found[::-1]
-        found.append(max(gates, key=lambda unique_id: (spans[unique_id][1], unique_id)))
+            return list(found)[::-1]
+        last = max(gates, key=lambda unique_id: (spans[unique_id][1], unique_id))
+        found[last] = None
 
 
-def _gates(unique_id: str, parents: Mapping[str, Sequence[str]], tests: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    above = _ancestors(unique_id, parents)
-    yield from above
-    for test, subjects in tests.items():
-        if test == unique_id or not subjects:
-            continue
-        if (subjects[0] == unique_id and test.startswith("unit_test.")) or above.issuperset(subjects):
-            yield test
+class _Graph:
+    """What dbt lets run before what, among the nodes that ran."""
 
+    def __init__(self, spans: Mapping[str, Span], parents: Mapping[str, Sequence[str]]) -> None:
+        self.spans = spans
+        self.parents = parents
+        self.tests: dict[str, list[str]] = {}
+        for uid in spans:
+            for subject in parents.get(uid, ()) if uid.startswith(("test.", "unit_test.")) else ():
+                self.tests.setdefault(subject, []).append(uid)
 
-def _ancestors(unique_id: str, parents: Mapping[str, Sequence[str]]) -> set[str]:
-    found: set[str] = set()
-    todo = list(parents.get(unique_id, ()))
-    while todo:
-        parent = todo.pop()
-        if parent not in found:
-            found.add(parent)
-            todo += parents.get(parent, ())
-    return found
+    def gates(self, unique_id: str) -> Iterator[str]:
+        """Its nearest ancestors that ran, and the tests that stand between them and it.
+
+        A test all of whose subjects lie above one of those ancestors gates that one already.
+        """
+        near = self._near(unique_id)
+        yield from (uid for uid in near if uid in self.spans)
+        yield from (test for test in self.tests.get(unique_id, ()) if test.startswith("unit_test."))
+        tests = {test for uid in near for test in self.tests.get(uid, ())} - {unique_id}
+        above: set[str] | None = None
+        for test in tests:
+            subjects = set(self.parents[test])
+            if not subjects <= near:
+                above = self._ancestors(unique_id) if above is None else above
+            if subjects <= (above or near):
+                yield test
+
+    def _near(self, unique_id: str) -> set[str]:
+        """What lies above, up to and with the first that ran on each way."""
+        return self._walk(unique_id, through=lambda uid: uid not in self.spans)
+
+    def _ancestors(self, unique_id: str) -> set[str]:
+        return self._walk(unique_id, through=lambda _: True)
+
+    def _walk(self, unique_id: str, through: Callable[[str], bool]) -> set[str]:
+        found: set[str] = set()
+        todo = list(self.parents.get(unique_id, ()))
+        while todo:
+            uid = todo.pop()
+            if uid not in found:
+                found.add(uid)
+                todo += self.parents.get(uid, ()) if through(uid) else ()
+        return found

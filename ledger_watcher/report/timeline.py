@@ -34,7 +34,6 @@ against
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -43,6 +42,7 @@ from typing import Any
 from ledger_watcher.records import Outcome, utcnow
 from ledger_watcher.report.bars import Bar, carried, node_bars, with_lanes
 from ledger_watcher.report.critical import critical_path
+from ledger_watcher.report.page import as_json
 from ledger_watcher.report.source import Source, against_data
 from ledger_watcher.report.text import first_line, inert, inert_lines
 from ledger_watcher.report.view import (
@@ -60,9 +60,9 @@ from ledger_watcher.report.view import (
 from ledger_watcher.state import Attempt
 
 VERSION = 1
-TEXT_BUDGET = 1_200_000
-"""Bytes of messages and logs: with the nodes of 3,000, the page stays below 3 MB."""
-_SHORT = 200
+TEXT_BUDGET = 900_000
+"""Characters of messages and logs as the page writes them: of 3,000 nodes it stays below 3 MB."""
+_SHORT = 120
 _SLOWEST = 10
 _FOLD = 0.1
 """A pause is folded when it is longer than this share of the time at work."""
@@ -236,7 +236,7 @@ def _with_texts(nodes: list[dict[str, Any]], texts: list[tuple[str, list[str], i
     for place in sorted(range(len(nodes)), key=lambda place: rank.get(nodes[place]["state"], len(rank))):
         node, (message, log, dropped) = nodes[place], texts[place]
         short = message[:_SHORT]
-        size = len(json.dumps([message, log]))
+        size = len(as_json([message, log]))
         if size <= left:
             left -= size
         elif message != short or log:

@@ -35,7 +35,7 @@ def render(data: Mapping[str, Any]) -> str:
     return template.render(data=data, json=as_json(data), **texts, **policy)
 
 
-def as_json(data: Mapping[str, Any]) -> str:
+def as_json(data: object) -> str:
     """JSON that can stand inside a script element: without ``<``, ``>``, ``&`` and the line ends that are JavaScript's alone."""
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_ESCAPES)
 

@@ -25,7 +25,7 @@ function details(app) {
     const before = node.before;
     const rows = [
       ["Took", duration(node.seconds)],
-      ["Before", before && [duration(before.seconds), node.seconds !== undefined && before.seconds !== null && ` (${signed(node.seconds - before.seconds)})`]],
+      ["Before", before && before.seconds !== null && [duration(before.seconds), node.seconds !== undefined && ` (${signed(node.seconds - before.seconds)})`]],
       ["Status before", before && before.state !== node.state && word(before.state)],
       ["Started", start !== undefined && `${clock(data, start)} (after ${duration(start)})`],
       ["Finished", end !== undefined && end !== null && clock(data, end)],
