@@ -60,7 +60,7 @@ from ledger_watcher.report.view import (
 from ledger_watcher.state import Attempt
 
 VERSION = 1
-TEXT_BUDGET = 900_000
+TEXT_BUDGET = 750_000
 """Characters of messages and logs as the page writes them: of 3,000 nodes it stays below 3 MB."""
 _SHORT = 120
 _SLOWEST = 10

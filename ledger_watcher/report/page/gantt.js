@@ -39,7 +39,6 @@ function gantt(app) {
       "aria-label": `Timeline: ${several(data.nodes.length, "node")} on ${several(data.lanes.length, "thread")}. The table below says the same.`,
     }, patterns(), bands(data, x, height), ticks(scale, x, top, height), folds(data, x, top, height),
     bars.map((bar) => place(bar, x, top, marks)), marks, criticalLine(data, x, top));
-    for (const [name, handler] of Object.entries({ pointermove: hover, pointerleave: leave, click, keydown, focusin })) svg.addEventListener(name, handler);
     scroller.replaceChildren(svg);
     level.textContent = `${zoom < 10 ? zoom.toFixed(1).replace(".0", "") : Math.round(zoom)}×`;
     rove(current, keep);
@@ -83,7 +82,7 @@ function gantt(app) {
     parts.push(bar.span[1] === null ? "not finished" : duration(bar.index < 0 && node.seconds !== undefined ? node.seconds : bar.span[1] - bar.span[0]));
     parts.push(`thread ${bar.span[2] + 1}`);
     if (data.attempts.length > 1) parts.push(`attempt ${bar.span[3]}`);
-    if (app.critical.has(bar.at)) parts.push("on the critical path");
+    if (bar.index < 0 && app.critical.has(bar.at)) parts.push("on the critical path");
     return parts.join(", ");
   }
 
@@ -193,6 +192,8 @@ function gantt(app) {
     event.preventDefault();
     zoomTo(zoom * (event.deltaY < 0 ? 1.25 : 0.8), event.clientX);
   }, { passive: false });
+  // Not on the svg: one that listens for focus can be focused itself.
+  for (const [name, handler] of Object.entries({ pointermove: hover, pointerleave: leave, click, keydown, focusin })) scroller.addEventListener(name, handler);
   scroller.addEventListener("scroll", leave, { passive: true });
 
   new ResizeObserver(() => {
