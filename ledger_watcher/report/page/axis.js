@@ -19,9 +19,9 @@ function axis(data, width) {
     const step = niceStep(90 / scale);
     const found = [];
     for (let time = 0; time <= data.span && found.length < 4000; time += step) {
-      const fold = folds.find(([start, end]) => time > start && time < end);
+      const fold = folds.find(([start, end]) => time >= start && time < end);
       if (fold) time = Math.ceil(fold[1] / step) * step;
-      if (time <= data.span) found.push({ time, label: tickLabel(time, step) });
+      if (time <= data.span) found.push({ time, label: x(time) < width - 40 ? tickLabel(time, step) : "" });
     }
     return found;
   }

@@ -1,13 +1,13 @@
 // All nodes as a table: what a screen reader reads, and what can be sorted.
-const FIRST = 100;
+const FIRST = 100, STEP = 500;
 
 function table(app) {
   const body = h("tbody");
   const headings = h("tr");
-  const more = h("button", { type: "button", class: "more", onclick: () => { all = true; refresh(); } });
+  const more = h("button", { type: "button", class: "more", onclick: () => { most += STEP; refresh(); } });
   const element = h("section", { class: "card", "aria-labelledby": "lt-nodes" },
     h("div", { class: "head" }, h("h2", { id: "lt-nodes" }, "Nodes")), h("div", { class: "wide-table" }, h("table", {}, h("thead", {}, headings), body)), more);
-  let all = false, key = null, down = false;
+  let most = FIRST, key = null, down = false;
 
   const columns = () => [
     { name: "Status", value: (node) => Object.keys(app.data.counts).indexOf(node.state), cell: (node) => badge(node.state) },
@@ -44,11 +44,11 @@ function table(app) {
     const places = [...app.shown];
     const column = columns().find((one) => one.name === key);
     if (column) places.sort((a, b) => compare(column.value(data.nodes[a]), column.value(data.nodes[b])) * (down ? -1 : 1) || a - b);
-    const shown = all ? places : places.slice(0, FIRST);
+    const shown = places.slice(0, most);
     body.replaceChildren(...shown.map((at) => line(data.nodes[at], at)));
     if (!places.length) body.append(h("tr", {}, h("td", { colspan: columns().length, class: "muted" }, data.nodes.length ? "No node fits the filter." : "No nodes yet.")));
     more.hidden = shown.length === places.length;
-    more.textContent = `Show all ${several(places.length, "node")}`;
+    more.textContent = `Show ${number(Math.min(STEP, places.length - shown.length))} more of ${several(places.length, "node")}`;
   }
 
   function line(node, at) {
