@@ -14,7 +14,7 @@ status, counts
 totals
     ``seconds`` (all attempts), ``nodes``, ``done``, ``node_seconds`` (all bars added up), ``rows``.
 folds
-    Stretches in which no attempt was at work: the page draws them narrow.
+    Long stretches in which no node ran (dbt starts, the delay before a retry): the page draws them narrow.
 attempt
     ``attempt``, ``state``, ``detail``, ``start``, ``end``, ``seconds``, ``command``, ``dbt``, ``threads``, ``target``, ``message``, ``incomplete``,
     ``hooks`` (each ``id``, ``state``, ``message``).
@@ -65,7 +65,7 @@ TEXT_BUDGET = 750_000
 _SHORT = 120
 _SLOWEST = 10
 _FOLD = 0.1
-"""A pause is folded when it is longer than this share of the time at work."""
+"""A pause is folded when it is longer than this share of the time in which nodes ran."""
 _NOT_RUN = frozenset({Outcome.SKIPPED.value})
 _TELLING = (Outcome.FAILED.value, UNFINISHED, RUNNING, Outcome.CANCELLED.value, Outcome.WARN.value)
 """Whose messages and logs are kept first."""
@@ -109,6 +109,7 @@ class _Timeline:
         critical = self._critical()
         nodes = [self._node(row) for row in self.rows]
         _with_texts(nodes, [self._texts(row) for row in self.rows])
+        span = self._at(max([self.seen, *(bar.end for bars in self.bars.values() for bar in bars if bar.end)]))
         attempts = [self._attempt(attempt) for _, attempt in sorted(state.attempts.items())]
         return {
             "version": VERSION,
@@ -118,12 +119,12 @@ class _Timeline:
             "run": {name: inert(getattr(source.run, name)) for name in ("deployment", "dag_id", "run_id", "group", "map_index")},
             "status": {"word": status.word, "detail": inert(status.detail)},
             "live": state.attempt is not None and state.attempt.finished is None,
-            "span": self._at(max([self.seen, *(bar.end for bars in self.bars.values() for bar in bars if bar.end)])),
+            "span": span,
             "totals": self._totals(),
             "counts": counts(self.rows),
             "notes": [inert(note) for note in source.notes],
             "lanes": [inert(lane) for lane in self.lanes],
-            "folds": _folds(attempts, nodes),
+            "folds": _folds(nodes, span),
             "attempts": attempts,
             "nodes": nodes,
             "critical": critical,
@@ -246,13 +247,12 @@ def _with_texts(nodes: list[dict[str, Any]], texts: list[tuple[str, list[str], i
         node.update({name: value for name, value in facts.items() if value})
 
 
-def _folds(attempts: list[dict[str, Any]], nodes: list[dict[str, Any]]) -> list[list[float]]:
-    busy = [(attempt["start"], attempt["end"]) for attempt in attempts]
+def _folds(nodes: list[dict[str, Any]], span: float) -> list[list[float]]:
     bars = [one["bar"] for node in nodes for one in (node, *node.get("earlier", ())) if "bar" in one]
-    busy += [(bar[0], bar[1] if bar[1] is not None else bar[0]) for bar in bars]
+    busy = sorted((bar[0], span if bar[1] is None else bar[1]) for bar in bars)
     pauses: list[list[float]] = []
     until = 0.0
-    for start, end in sorted(busy):
+    for start, end in [*busy, (span, span)] if busy else ():
         if start > until:
             pauses.append([until, start])
         until = max(until, end)

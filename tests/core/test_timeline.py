@@ -111,9 +111,15 @@ def test_attempts_with_retries_and_what_was_carried_over() -> None:
         (1, "failed", 0, 6),
         (2, "success", 7200, 7205),
     ]
-    assert found["folds"] == [[6, 7200]]
+    assert found["folds"] == [[6, 7201]], "in which no node ran"
     assert found["lanes"] == [f"{ONE}, Thread-7 (worker)", f"{TWO}, Thread-8 (worker)"], "the first thread of each attempt shares a lane"
     assert found["totals"]["node_seconds"] == 2 + 1 + 4 + 2 + 1
+
+
+def test_the_time_in_which_dbt_starts_is_folded_and_short_pauses_are_not() -> None:
+    assert data([began(), *node("a", 20, 30), *node("b", 30.5, 35), ended(36)])["folds"] == [[0, 20]]
+    assert data([began(), *node("a", 2, 30), *node("b", 32, 60), ended(90)])["folds"] == [[60, 90]]
+    assert data([began(), starts("a", 2), log("a", "x")])["folds"] == [[0, 2]], "a node that runs is no pause"
 
 
 def test_without_the_whole_chain_earlier_attempts_are_missing_and_carried_successes_are_not() -> None:

@@ -1,5 +1,5 @@
-// From seconds to pixels. Pauses between attempts (data.folds) are drawn as narrow as a fixed share of the rest.
-const FOLD_SHARE = 0.02;
+// From seconds to pixels. Stretches in which no node ran (data.folds) are drawn as narrow as a fixed share of the rest.
+const FOLD_SHARE = 0.025;
 
 function axis(data, width) {
   const folds = data.folds;

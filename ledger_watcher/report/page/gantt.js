@@ -235,9 +235,14 @@ function ticks(scale, x, top, height) {
 }
 
 function folds(data, x, top, height) {
-  return data.folds.map(([start, end]) => s("g", { class: "fold" },
-    s("rect", { x: x(start), y: top, width: Math.max(3, x(end) - x(start)), height: height - top }),
-    s("title", {}, `${duration(end - start)} between two attempts`)));
+  return data.folds.map(([start, end]) => {
+    const left = x(start), width = Math.max(3, x(end) - left), text = duration(end - start);
+    const middle = `${left + width / 2 + 4} ${(top + height) / 2}`;
+    const fits = width >= 14 && height - top > text.length * LETTER + 8;
+    return s("g", { class: "fold" }, s("rect", { x: left, y: top, width, height: height - top }),
+      fits && s("text", { transform: `translate(${middle}) rotate(-90)`, "text-anchor": "middle" }, text),
+      s("title", {}, `${text} in which no node ran`));
+  });
 }
 
 function criticalLine(data, x, top) {
