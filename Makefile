@@ -24,7 +24,8 @@ check: $(READY) ## ruff (lint and format) and mypy strict
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 
-test: check $(TOOLS) ## check, then unit, integration and end-to-end tests
+test: check $(TOOLS) ## check, then unit, integration, browser and end-to-end tests
+	@scripts/system.sh chromium chromium-driver
 	@exec $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-ceph: $(READY) ## the storage contract on a real Ceph too (installs Debian's packages as root)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that the system's packages NAME... are there (npm, postgresql: names of Debian's): installs what is missing as root, else says
+# Makes sure that the system's packages NAME... are there (npm, postgresql, chromium: names of Debian's): installs what is missing as root, else says
 # what to install.
 set -euo pipefail
 missing=()

@@ -9,6 +9,7 @@ from ledger_watcher.cli.diff import diff
 from ledger_watcher.cli.export import export
 from ledger_watcher.cli.gc import gc
 from ledger_watcher.cli.ls import ls
+from ledger_watcher.cli.report import report
 from ledger_watcher.cli.run import run
 from ledger_watcher.cli.schema import schema
 from ledger_watcher.cli.show import show
@@ -29,6 +30,7 @@ main.add_command(show)
 main.add_command(schema)
 main.add_command(diff)
 main.add_command(export)
+main.add_command(report)
 main.add_command(tail)
 main.add_command(verify)
 main.add_command(gc)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -128,6 +130,30 @@ def say_grid(grid: Grid) -> None:
         say(grid.plain())
     else:
         console.print(grid.rich())
+
+
+def is_run_folder(uri: str) -> bool:
+    """``uri`` lies in the folder of a run."""
+    return _RUN_FOLDER.search(uri) is not None
+
+
+def write_file(name: str, data: bytes) -> None:
+    """The whole file or none: somebody may be waiting for it to appear.
+
+    :raises ConfigError: it cannot be written.
+    """
+    path = Path(name)
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")
+    try:
+        if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
+            path.write_bytes(data)
+            return
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise ConfigError(f"The file {path} cannot be written: {error.strerror or error}; give another one with --output.") from error
 
 
 def _check_folder(path: Path) -> None:

@@ -39,8 +39,17 @@ from typing import Any
 
 from ledger_watcher.cli._runs import Reading
 from ledger_watcher.ledger.layout import RunKey
-from ledger_watcher.records import NodeFinished
-from ledger_watcher.report.view import NodeRow, attempt_seconds, attempt_status, counts, last_seen, node_rows, run_seconds, run_status
+from ledger_watcher.report.view import (
+    NodeRow,
+    attempt_seconds,
+    attempt_status,
+    counts,
+    finished_at,
+    last_seen,
+    node_rows,
+    run_seconds,
+    run_status,
+)
 from ledger_watcher.state import Attempt, RunState
 
 VERSION = 1
@@ -134,11 +143,6 @@ def _node(row: NodeRow) -> dict[str, Any]:
         "finished_at": _time(finished_at(ended)),
         "skip_cause": list(ended.skip_cause) if ended else [],
     }
-
-
-def finished_at(ended: NodeFinished | None) -> datetime | None:
-    """When a node ended: dbt's time, or that of the record (dbt gives skipped nodes no time)."""
-    return (ended.finished_at or ended.ts) if ended else None
 
 
 def _details(row: NodeRow) -> dict[str, Any]:

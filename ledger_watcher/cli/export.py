@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import click
 
-from ledger_watcher.cli._common import LedgerCommand, locate, say_note
+from ledger_watcher.cli._common import LedgerCommand, locate, say_note, write_file
 from ledger_watcher.cli._runs import Reading, Wanted, patiently
 from ledger_watcher.cli._select import entries, run_options, select
-from ledger_watcher.errors import ConfigError
 from ledger_watcher.ledger.segments import Entry
 from ledger_watcher.ledger.verify import read_artifact
 from ledger_watcher.report.export import COLUMNS, csv_text, identity, json_line
@@ -94,26 +90,8 @@ def _left_out(state: RunState) -> str:
 
 def _write(output: str, data: bytes) -> None:
     if output != "-":
-        _write_file(Path(output), data)
+        write_file(output, data)
     elif sys.stdout.isatty():
         click.echo("\n".join(inert_lines(data.decode("utf-8", "backslashreplace"))))
     else:
         click.echo(data, nl=False)
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    """The whole file or none: somebody may be waiting for it to appear.
-
-    :raises ConfigError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")
-    try:
-        if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
-            path.write_bytes(data)
-            return
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise ConfigError(f"The file {path} cannot be written: {error.strerror or error}; give another one with --output.") from error

@@ -16,6 +16,7 @@ from ledger_watcher.cli._runs import Reading, Wanted, missing
 from ledger_watcher.cli._select import run_options, say_expired, select
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.records import Outcome, utcnow
+from ledger_watcher.report.gantt import gantt_lines
 from ledger_watcher.report.grid import Cell, Column, Grid
 from ledger_watcher.report.text import clock, duration, first_line, inert, inert_lines
 from ledger_watcher.report.view import (
@@ -24,6 +25,7 @@ from ledger_watcher.report.view import (
     attempt_status,
     counts,
     counts_text,
+    finished_at,
     last_seen,
     name_of,
     node_rows,
@@ -136,6 +138,9 @@ def _show_run(reading: Reading, rows: Sequence[NodeRow], now: datetime) -> None:
     say(f"{len(rows)} node{'' if len(rows) == 1 else 's'}: {counts_text(counts(rows))}" if rows else "No nodes yet.")
     if rows:
         say_grid(Grid(_NODES, [_node_cells(row, state) for row in rows]))
+        chart = gantt_lines(state, blocks=(sys.stdout.encoding or "").lower().startswith("utf"))
+        if chart:
+            say("\n".join(("", *chart)))
 
 
 def _show_remarks(epoch: int, state: RunState) -> None:
@@ -209,7 +214,7 @@ def _facts(row: NodeRow, state: RunState) -> list[tuple[str, str]]:
         ("attempt", _number(row.attempt)),
         ("dbt status", ended.status if ended else ""),
         ("started", clock(row.started_at)),
-        ("finished", clock(_shape.finished_at(ended))),
+        ("finished", clock(finished_at(ended))),
         ("seconds", "" if seconds is None else f"{seconds:.3f}"),
         ("rows affected", _number(ended.rows_affected if ended else None)),
         ("failures", _number(ended.failures if ended else None)),

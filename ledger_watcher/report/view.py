@@ -123,6 +123,11 @@ def run_seconds(state: RunState) -> float | None:
     return sum(parts) if parts else None
 
 
+def finished_at(ended: NodeFinished | None) -> datetime | None:
+    """When a node ended: dbt's time, or that of the record (dbt gives skipped nodes no time)."""
+    return (ended.finished_at or ended.ts) if ended else None
+
+
 def node_rows(state: RunState, expected: Sequence[str] | None = None) -> list[NodeRow]:
     """Every node that was expected, planned or seen: in the order of ``expected``, then as they began, then those not begun."""
     planned = {unique_id for attempt in state.attempts.values() for unique_id in attempt.plan or ()}

@@ -147,7 +147,7 @@ def _make(venv: Path) -> None:
 
 
 def test_everything_in_the_core_can_be_imported_with_its_dependencies_alone(bare: Path) -> None:
-    """click, fsspec and msgspec: a dbt environment has little more, and must not need more."""
+    """click, fsspec, jinja2 and msgspec: a dbt environment has little more, and must not need more."""
     said = json.loads(python(bare, IMPORT_ALL, json.dumps([name for name in HEAVY if name != "ledger_watcher_airflow"])))
     assert said["installed"] == [], "the environment is not bare, so it shows nothing"
     assert said["failed"] == {}
