@@ -9,6 +9,9 @@ from typing import Any
 BUILDABLE = frozenset({"model", "seed", "snapshot"})
 """Resource types that get a task of their own."""
 
+SOURCES = frozenset({"source"})
+"""Resource types that get a task of their own if that is asked for."""
+
 TESTS = frozenset({"test", "unit_test"})
 """Resource types that check others."""
 
@@ -18,7 +21,10 @@ WITHOUT_TASK = frozenset({"function"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
-    """One node of the manifest. ``parents`` are its ``depends_on.nodes``; ``owner`` is the only node that a test is about."""
+    """One node of the manifest. ``parents`` are its ``depends_on.nodes``; ``owner`` is the only node that a test is about.
+
+    ``freshness``: a source of which ``dbt source freshness`` tells something.
+    """
 
     unique_id: str
     name: str
@@ -30,6 +36,7 @@ class NodeView:
     description: str = ""
     tags: tuple[str, ...] = ()
     owner: str | None = None
+    freshness: bool = False
 
     @property
     def ephemeral(self) -> bool:

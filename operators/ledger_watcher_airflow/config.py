@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import TestBehavior
+from ledger_watcher.project import SourceRenderingBehavior, TestBehavior
 from ledger_watcher.storage import check_scheme, split_uri
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef
 
-_ONE_RUN = frozenset({"ledger_uri", "ledger_conn_id", "producer", "producer_retry_on", "poll_interval"})
+_ONE_RUN = frozenset({"ledger_uri", "ledger_conn_id", "producer", "producer_retry_on", "source_freshness_skip", "poll_interval"})
 """Of an :class:`ExecutionConfig`, what is said of one run of dbt that all tasks mirror."""
 
 
@@ -176,6 +176,9 @@ class ExecutionConfig:
         operator of a :class:`~ledger_watcher_airflow.producers.ProducerCommand`.
     :param producer_retry_on: what the producer's ``retries`` are for: ``UNFINISHED``, runs of dbt that did not end (killed, no connection), or
         ``NODE_ERRORS``, failed nodes too: their tasks then wait for the producer's last try, and use none of their own.
+    :param source_freshness_skip: decides which nodes are not built because of stale sources: called on the worker with a list of
+        :class:`~ledger_watcher.capture.freshness.SourceFreshness` and the unique_ids that would be skipped (those with no other sources than stale
+        ones), it returns the unique_ids that are. For ``RenderConfig(source_rendering_behavior=...)``, and not with ``producer``.
     :param poll_interval: seconds between two looks into the ledger.
     """
 
@@ -187,6 +190,7 @@ class ExecutionConfig:
     virtualenv_dir: str | Path | None = None
     producer: Callable[[Any], Any] | None = None
     producer_retry_on: ProducerRetryOn = ProducerRetryOn.UNFINISHED
+    source_freshness_skip: Callable[..., Any] | None = None
     poll_interval: float = 1.0
 
     def __post_init__(self) -> None:
@@ -207,6 +211,13 @@ class ExecutionConfig:
                 )
 
     def _check_who_runs_dbt(self) -> None:
+        if self.source_freshness_skip is not None and not callable(self.source_freshness_skip):
+            raise ConfigError(f"ExecutionConfig(source_freshness_skip={self.source_freshness_skip!r}) cannot be called; give a function.")
+        if self.source_freshness_skip is not None and self.producer is not None:
+            raise ConfigError(
+                "ExecutionConfig(source_freshness_skip=...) is called where dbt runs, which producer=... has elsewhere: leave it out; nodes with "
+                "no other sources than stale ones are skipped."
+            )
         if self.producer is not None and self.producer_retry_on is ProducerRetryOn.NODE_ERRORS:
             raise ConfigError(
                 "ExecutionConfig(producer_retry_on=ProducerRetryOn.NODE_ERRORS) is not for producer=...; give the nodes' tasks retries instead "
@@ -275,14 +286,18 @@ class RenderConfig:
 
     :param load_method: ``DBT_MANIFEST``, which is also what ``AUTOMATIC`` means.
     :param test_behavior: where tests show, see :class:`TestBehavior`.
+    :param source_rendering_behavior: which sources show, see :class:`SourceRenderingBehavior`. If any do, ``dbt source freshness`` runs before
+        the build, and nodes with no other sources than stale ones are skipped.
     """
 
     load_method: LoadMode = LoadMode.AUTOMATIC
     test_behavior: TestBehavior = TestBehavior.AFTER_EACH
+    source_rendering_behavior: SourceRenderingBehavior = SourceRenderingBehavior.NONE
 
     def __post_init__(self) -> None:
         _take_member(self, "load_method", LoadMode)
         _take_member(self, "test_behavior", TestBehavior)
+        _take_member(self, "source_rendering_behavior", SourceRenderingBehavior)
 
 
 def _take_member(config: object, name: str, choices: type[Enum]) -> None:

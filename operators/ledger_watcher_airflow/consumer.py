@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException
+from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowSkipException
 from airflow.sdk.execution_time.timeout import timeout as time_limit
 from airflow.triggers.base import StartTriggerArgs
 
@@ -150,6 +150,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         """One look; whether the task has ended well.
 
         :raises AirflowException: it has ended, and not well.
+        :raises AirflowSkipException: all that it mirrors is skipped by choice.
         """
         from ledger_watcher_airflow.poke import RunWatch  # noqa: PLC0415 - a DAG file's parse needs none of it
 
@@ -179,6 +180,8 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             self._end(context, watcher, verdict, state)
         elif isinstance(event, dict) and WARNED in event:
             tell_of_warnings(self._warning_callbacks, context, event[WARNED], self.log)
+        elif event == "skipped":
+            raise AirflowSkipException("All that this task stands for is skipped by choice; the cause is in the log lines above.")
         elif event != "success":
             raise AirflowException("dbt did not build what this task stands for; the cause is in the log lines above.")
 
@@ -209,6 +212,8 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
 
     def _end(self, context: Context, watcher: Watcher, verdict: Verdict, state: RunState) -> None:
         replay(state, watcher, self.log)
+        if verdict.kind is Kind.SKIP:
+            raise AirflowSkipException(verdict.reason)
         if verdict.kind is not Kind.SUCCEED:
             raise AirflowException(verdict.reason)
         warnings = warnings_of(state, watcher)
@@ -265,6 +270,12 @@ class DbtSnapshotWatcherOperator(DbtConsumerWatcherSensor):
     """The task of a snapshot."""
 
     ui_color = "#efe6f7"
+
+
+class DbtSourceWatcherOperator(DbtConsumerWatcherSensor):
+    """The task of a source: how fresh it is. Skipped if it is stale."""
+
+    ui_color = "#dff3f3"
 
 
 class DbtTestWatcherOperator(DbtConsumerWatcherSensor):

@@ -9,7 +9,17 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseOperator, TaskGroup
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import ID_LIMIT, WITHOUT_TASK, TaskKind, TaskSpec, TestBehavior, build_graph, load_project
+from ledger_watcher.project import (
+    ID_LIMIT,
+    WITHOUT_TASK,
+    SourceRenderingBehavior,
+    TaskKind,
+    TaskSpec,
+    TestBehavior,
+    below_sources,
+    build_graph,
+    load_project,
+)
 from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProducerRetryOn, ProfileConfig, ProjectConfig, RenderConfig
 from ledger_watcher_airflow.consumer import (
     WAITING,
@@ -17,6 +27,7 @@ from ledger_watcher_airflow.consumer import (
     DbtRunWatcherOperator,
     DbtSeedWatcherOperator,
     DbtSnapshotWatcherOperator,
+    DbtSourceWatcherOperator,
     DbtTestWatcherOperator,
 )
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
@@ -30,6 +41,7 @@ _CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
     TaskKind.RUN: DbtRunWatcherOperator,
     TaskKind.SEED: DbtSeedWatcherOperator,
     TaskKind.SNAPSHOT: DbtSnapshotWatcherOperator,
+    TaskKind.SOURCE: DbtSourceWatcherOperator,
     TaskKind.TEST: DbtTestWatcherOperator,
 }
 _VIRTUALENV = ("py_requirements", "py_system_site_packages", "pip_install_options")
@@ -128,9 +140,21 @@ class _Renderer:
         """Create the tasks and their edges; returns the task of each node, or its group where it has a test task beside it."""
         view = load_project(self._project.manifest)
         room = ID_LIMIT - len(self._group) - 1 if self._group else ID_LIMIT
-        graph = build_graph(view, config.test_behavior, reserved={PRODUCER_TASK_ID}, id_limit=room)
+        sources = config.source_rendering_behavior
+        if sources is not SourceRenderingBehavior.NONE and self._local is not None:
+            raise ConfigError(
+                f"RenderConfig(source_rendering_behavior=...) is for one run of dbt that checks all sources; with ExecutionMode."
+                f"{self._execution.execution_mode.name} leave it out, or use DbtSourceLocalOperator in a task of your own."
+            )
+        if sources is SourceRenderingBehavior.NONE and self._execution.source_freshness_skip is not None:
+            raise ConfigError(
+                "ExecutionConfig(source_freshness_skip=...) decides what stale sources hold back, but no source is checked: give "
+                "RenderConfig(source_rendering_behavior=SourceRenderingBehavior.ALL), or leave it out."
+            )
+        graph = build_graph(view, config.test_behavior, sources=sources, reserved={PRODUCER_TASK_ID}, id_limit=room)
         if not graph:
             raise ConfigError(f"The manifest {self._project.manifest} has no models, seeds or snapshots, so there is nothing to run.")
+        lenient = below_sources(graph)
         groups = {name: TaskGroup(name) for name in dict.fromkeys(spec.group for spec in graph) if name}
         places = {spec.key: {"task_group": groups[spec.group]} if spec.group else {} for spec in graph}
         if self._local is not None:
@@ -139,22 +163,25 @@ class _Renderer:
             producer = self._producer(
                 sorted({unique_id for spec in graph for unique_id in spec.nodes}),
                 sorted(node.unique_id for node in view.nodes.values() if node.resource_type in WITHOUT_TASK),
-                ("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
+                config.test_behavior,
             )
-            tasks = {spec.key: self._task(spec, producer.task_id, places[spec.key]) for spec in graph}
+            tasks = {spec.key: self._task(spec, producer.task_id, places[spec.key], lenient=spec.key in lenient) for spec in graph}
         for spec in graph:
             for parent in spec.upstream:
                 tasks[spec.key].set_upstream(tasks[parent])
         return {spec.key: groups.get(spec.group or "", tasks[spec.key]) for spec in graph if spec.kind is not TaskKind.TEST}
 
-    def _producer(self, nodes: list[str], without_task: list[str], excluded_types: tuple[str, ...]) -> BaseOperator:
-        execution = self._execution
+    def _producer(self, nodes: list[str], without_task: list[str], behavior: TestBehavior) -> BaseOperator:
+        execution, tests_last = self._execution, behavior is TestBehavior.AFTER_ALL
+        excluded_types = ("test", "unit_test") if behavior is TestBehavior.NONE else ()
         # A priority for all tasks is not meant to put the producer among those that wait for it.
         task_args = {name: value for name, value in self._task_args.items() if name not in ("priority_weight", "weight_rule")}
         if execution.producer is not None:
             from ledger_watcher_airflow.producers.command import make_producer, producer_command  # noqa: PLC0415 - few DAG files need it
 
-            build = DbtCall(project=self._project, profile=self._profile, flags=self._flags, excluded_types=excluded_types)
+            build = DbtCall(
+                project=self._project, profile=self._profile, flags=self._flags, excluded_types=excluded_types, tests_last=tests_last
+            )
             dbt = str(execution.dbt_executable_path or "dbt")
             command = producer_command(build, self._ledger, nodes, executable=dbt, ledger_group=self._group, task_args=task_args)
             return make_producer(execution.producer, command)
@@ -167,6 +194,7 @@ class _Renderer:
             "without_task": without_task,
             "flags": self._flags,
             "excluded_types": excluded_types,
+            "tests_last": tests_last,
             "ledger_group": self._group,
             **self._callback,
             **task_args,
@@ -177,9 +205,11 @@ class _Renderer:
             return DbtProducerWatcherVirtualenvOperator(**{"py_requirements": (), **self._virtualenv}, **arguments)
         return DbtProducerWatcherOperator(**arguments)
 
-    def _task(self, spec: TaskSpec, producer: str, place: Mapping[str, Any]) -> BaseOperator:
+    def _task(self, spec: TaskSpec, producer: str, place: Mapping[str, Any], *, lenient: bool) -> BaseOperator:
+        """``lenient``: what is skipped above it is skipped by choice, and whether this is, too, the ledger says."""
+        task_args = {**({"trigger_rule": "none_failed"} if lenient else {}), **self._task_args}
         if spec.kind is TaskKind.EMPTY:
-            return EmptyOperator(task_id=spec.task_id, **place, **self._task_args)
+            return EmptyOperator(task_id=spec.task_id, **place, **task_args)
         return _CONSUMERS[spec.kind](
             task_id=spec.task_id,
             nodes=spec.nodes,
@@ -190,7 +220,7 @@ class _Renderer:
             patient=self._execution.producer_retry_on is ProducerRetryOn.NODE_ERRORS,
             **place,
             **self._waiting,
-            **self._task_args,
+            **task_args,
         )
 
 

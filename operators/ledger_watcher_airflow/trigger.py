@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from ledger_watcher.records import NodeFinished, Outcome
@@ -98,6 +98,9 @@ class NodeTrigger(BaseTrigger):
         replay(tail.state, watcher, self.log)
         if verdict.kind is Kind.SUCCEED:
             return self._succeeded(warnings_of(tail.state, watcher))
+        if verdict.kind is Kind.SKIP:
+            self.log.info("%s", verdict.reason)
+            return TaskSkippedEvent()
         self.log.error("%s", verdict.reason)
         return TaskFailedEvent()
 
@@ -137,7 +140,7 @@ def describe(record: NodeFinished, state: RunState) -> str:
         parts.append(f"query {record.query_id}")
     if record.skip_cause:
         parts.append(f"because of {', '.join(record.skip_cause)}")
-    if record.outcome is Outcome.WARN and record.message:
+    if record.message and (record.outcome is Outcome.WARN or record.resource_type == "source"):
         parts.append(record.message)
     dbt = state.attempts[state.nodes[record.unique_id].epoch].dbt
     if dbt is not None and dbt.invocation_id:
