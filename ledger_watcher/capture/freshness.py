@@ -45,6 +45,11 @@ SkipChoice = Callable[[Sequence[SourceFreshness], frozenset[str]], Collection[st
 """Decides which nodes are not built: gets the sources that were checked and the nodes that would be skipped, returns those that are."""
 
 
+def without_sources(unique_ids: Iterable[str]) -> frozenset[str]:
+    """What of a plan dbt builds."""
+    return frozenset(name for name in unique_ids if not name.startswith(SOURCE))
+
+
 def source_records(
     found: Iterable[NodeFinished], sources_json: Mapping[str, Any] | None
 ) -> tuple[list[NodeFinished], list[SourceFreshness]]:

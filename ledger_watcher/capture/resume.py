@@ -16,7 +16,7 @@ from uuid import uuid4
 from ledger_watcher import codec
 from ledger_watcher.capture.argv import NARROWABLE
 from ledger_watcher.capture.ending import Ended
-from ledger_watcher.capture.freshness import SOURCE
+from ledger_watcher.capture.freshness import SOURCE, without_sources
 from ledger_watcher.capture.request import CaptureRequest, Checked
 from ledger_watcher.records import FRESH, ONLY, HookFinished, NodeFinished, Plan, bounded_message, utcnow
 from ledger_watcher.state import Attempt, RunState
@@ -67,7 +67,7 @@ def decide(checked: Checked, request: CaptureRequest, past: RunState, ask_dbt: C
     :param ask_dbt: what the command selects. Only called if something is done and nobody knows the whole; it takes seconds.
     """
     if request.only is not None:
-        plan, nodes = Plan(ts=utcnow(), unique_ids=tuple(sorted(request.only)), source=ONLY), _without_sources(request.only)
+        plan, nodes = Plan(ts=utcnow(), unique_ids=tuple(sorted(request.only)), source=ONLY), without_sources(request.only)
         return Scope(plan=plan, todo=nodes, sources=request.only - nodes if request.freshness else frozenset())
     given = None if request.plan is None else Plan(ts=utcnow(), unique_ids=request.plan, source=request.plan_source)
     whole = Scope(plan=given, sources=request.sources if request.freshness else frozenset())
@@ -77,10 +77,10 @@ def decide(checked: Checked, request: CaptureRequest, past: RunState, ask_dbt: C
     ok = {name: node.finished for name, node in past.nodes.items() if node.finished is not None and node.finished.outcome.ok}
     counted = {attempt.epoch for attempt in attempts}
     done = request.done | {name for name in ok if past.nodes[name].epoch in counted}
-    if not _without_sources(done):
+    if not without_sources(done):
         return whole
     plan = given or _earlier_plan(attempts, checked.recorded) or plan_of(ask_dbt(), request)
-    nodes = _without_sources(plan.unique_ids)
+    nodes = without_sources(plan.unique_ids)
     todo = nodes - done
     if len(todo) == len(nodes):
         return replace(whole, plan=plan)
@@ -145,10 +145,6 @@ def write_state(folder: Path, todo: Collection[str]) -> None:
         "args": {"which": "build", "command": "build"},
     }
     (folder / "run_results.json").write_bytes(codec.dumps(content))
-
-
-def _without_sources(names: Collection[str]) -> frozenset[str]:
-    return frozenset(name for name in names if not name.startswith(SOURCE))
 
 
 def _going_on_from(past: RunState, request: CaptureRequest) -> list[Attempt]:

@@ -19,7 +19,7 @@ from ledger_watcher.capture.book import Book
 from ledger_watcher.capture.dbt import Dbt
 from ledger_watcher.capture.ending import Ended, OverAlready, in_turn
 from ledger_watcher.capture.events import EventParser
-from ledger_watcher.capture.freshness import SOURCE, below, chosen, skipped, source_records
+from ledger_watcher.capture.freshness import SOURCE, below, chosen, skipped, source_records, without_sources
 from ledger_watcher.capture.reconcile import reconcile
 from ledger_watcher.capture.redact import Masker, redact
 from ledger_watcher.capture.request import CaptureRequest, Checked
@@ -198,7 +198,7 @@ class Stages:
         if scope.todo is not None:
             return scope.todo
         if scope.plan is not None and not self.checked.command.selects:
-            return frozenset(scope.plan.unique_ids)
+            return without_sources(scope.plan.unique_ids)
         found = self._ask_dbt()
         if scope.plan is None:
             self.book.append([plan_of(found, self.request)])

@@ -42,9 +42,9 @@ COLUMNS: tuple[str, ...] = (
     "query_id",
     "thread",
     "skip_cause",
-    "by_choice",
     "source",
     "message",
+    "by_choice",
 )
 """Of the CSV. ``state`` is the ledger's word, ``status`` dbt's; times are RFC 3339 in UTC, ``execution_time`` is in seconds; ``skip_cause`` is
 unique_ids with blanks between them."""
