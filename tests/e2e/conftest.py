@@ -74,6 +74,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare(HERE / "projects" / "broken", folder / "broken", {"BROKEN_DUCKDB_PATH": ":memory:"})
     shutil.copytree(folder / "broken", folder / "no_bucket")
     prepare(HERE / "projects" / "each", folder / "each", {"EACH_DUCKDB_PATH": ":memory:"})
+    prepare(HERE / "projects" / "sourced", folder / "sourced", {})
     return folder
 
 
