@@ -1,7 +1,8 @@
 """What ``dbt source freshness`` found, and which nodes are not built because of it.
 
 dbt has four words for a source (artifacts/schemas/freshness): ``pass``, ``warn``, ``error`` (older than ``error_after``: stale) and
-``runtime error`` (nobody knows). Its events have no times; sources.json has them, and leaves out the sources with runtime errors.
+``runtime error`` (nobody knows). Its events have no times; sources.json has them, and leaves out the sources with runtime errors. Fusion
+says ``error`` of those, too: a source is only stale if its age is known.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class SourceFreshness:
 
     @property
     def stale(self) -> bool:
-        """Its data is older than its ``error_after``."""
-        return self.status == _STALE_STATUS
+        """Its data is known to be older than its ``error_after``."""
+        return self.status == _STALE_STATUS and self.age is not None
 
 
 SkipChoice = Callable[[Sequence[SourceFreshness], frozenset[str]], Collection[str]]

@@ -42,7 +42,7 @@ if "source" in sys.argv:
         build(name, sources[name])
     limits = {{"warn_after": {{"count": 1, "period": "hour"}}, "error_after": {{"count": 2, "period": "day"}}}}
     age = {{"max_loaded_at": "2026-01-01T00:00:00Z", "max_loaded_at_time_ago_in_s": 259200.0, "criteria": limits}}
-    write("sources.json", results=[dict(unique_id=name, status=sources[name], **age) for name in found if sources[name] != "runtime error"])
+    write("sources.json", results=[dict(unique_id=name, status=sources[name], **age) for name in found if name in {ages}])
     sys.exit({freshness_exit} if {freshness_exit} is not None else int(any("error" in sources[name] for name in found)))
 nodes = selected([name for name in parents if name not in {unselected}])
 if "build" not in sys.argv and "test" in sys.argv:
@@ -71,6 +71,7 @@ class Shop:
         statuses: dict[str, str] | None = None,
         unselected: tuple[str, ...] = (),
         freshness_exit: int | None = None,
+        ages: tuple[str, ...] = (OLD, NEW),
         end: str = "",
         **request: Any,
     ) -> CaptureResult:
@@ -80,6 +81,7 @@ class Shop:
             sources=found or {},
             unselected=unselected,
             freshness_exit=freshness_exit,
+            ages=tuple(name for name in ages if (found or {}).get(name) != "runtime error"),
             end=end,
         )
         command = (str(self.dbt.path), *(args or ("build",)))
@@ -154,6 +156,13 @@ def test_below_a_source_that_could_not_be_checked_nodes_are_skipped_as_below_a_f
         **dict.fromkeys((BOTH, C, TC), (None, (NEW,))),
     }
     assert shop.built(1) == {OLD, NEW, FREE, TF}
+
+
+def test_a_source_whose_age_is_not_known_is_not_stale(shop: Shop) -> None:
+    """Fusion has one word for both."""
+    result = shop.attempt(found={OLD: "error", NEW: "pass"}, ages=(NEW,), **CHECK)
+    assert (result.exit_code, ends(result)[OLD].outcome) == (1, Outcome.FAILED)
+    assert skips(result) == dict.fromkeys((A, B, BOTH, TA), (None, (OLD,)))
 
 
 def test_of_a_selection_dbt_says_what_is_in_it(shop: Shop) -> None:
