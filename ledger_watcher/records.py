@@ -14,6 +14,8 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, ClassVar
 
+STALE, CALLER = "stale", "caller"
+"""Words for ``by_choice`` of a skipped node: its sources are out of date; a function of the user's said so."""
 FRESH, ONLY = "fresh", "only"
 """Words for ``scope`` of an attempt: it takes nothing over from those before it; it builds the nodes of its plan and nothing else."""
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -139,8 +141,11 @@ class NodeFinished(Record):
     """dbt finished a node (event NodeFinished, Q025), or run_results.json knew of it and the events did not.
 
     ``outcome`` is the common word, ``status`` dbt's own. ``execution_time`` is dbt's, in seconds. ``failures`` is the number of
-    failing rows of a test. ``skip_cause`` holds the unique_ids whose failure made dbt skip this node. ``source`` is ``event``,
-    ``run_results`` or ``carried_over`` (a success of an earlier attempt, recorded again).
+    failing rows of a test. ``skip_cause`` holds the unique_ids whose failure made dbt skip this node. ``by_choice`` is in a skip that no
+    failure caused, and that is therefore final: ``stale`` (a source whose data is older than its ``error_after``, or a node with no other
+    sources than such, which are then its ``skip_cause``) or ``caller`` (a function of the user's chose it). ``source`` is ``event``,
+    ``run_results``, ``watcher`` (the producer did not give the node to dbt) or ``carried_over`` (a success of an earlier attempt, recorded
+    again).
     """
 
     kind: ClassVar[str] = "node_finished"
@@ -161,6 +166,7 @@ class NodeFinished(Record):
     adapter_response: dict[str, Any] | None = None
     thread: str | None = None
     skip_cause: tuple[str, ...] = ()
+    by_choice: str | None = None
     source: str = "event"
 
 

@@ -18,7 +18,8 @@ HANDLED = 1
 """dbt's exit code if it ran to its end and nodes failed (0 success, 2 anything else)."""
 
 _BAD = frozenset({Outcome.FAILED, Outcome.CANCELLED})
-_WITH_TASK = ("model.", "seed.", "snapshot.", "test.", "unit_test.")
+_WITH_TASK = ("model.", "seed.", "snapshot.", "source.", "test.", "unit_test.")
+"""Sources have records only where their freshness is checked, and a task there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,11 @@ def errors_of(state: RunState, tasks: Collection[str]) -> Errors:
 def rendered_hash(unique_ids: Iterable[str]) -> str:
     """SHA-256 (hex) of the unique_ids that have a task, whatever their order."""
     return hashlib.sha256("\n".join(sorted(set(unique_ids))).encode()).hexdigest()
+
+
+def sources_of(unique_ids: Iterable[str]) -> frozenset[str]:
+    """The sources among the unique_ids that have a task: their freshness is checked."""
+    return frozenset(name for name in unique_ids if name.startswith("source."))
 
 
 def recorded_nodes(state: RunState) -> frozenset[str]:

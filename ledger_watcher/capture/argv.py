@@ -52,6 +52,29 @@ _LISTING = _SELECTING | frozenset(
     """.split()  # noqa: SIM905
 )
 """What ``dbt ls`` must be told to select as ``dbt build`` does; it refuses most other options of build."""
+_COMMON = frozenset(
+    """
+    --cache-selected-only --debug --log-cache-events --log-file-max-bytes --log-format --log-format-file --log-level --log-level-file
+    --log-path --no-cache-selected-only --no-debug --no-log-cache-events --no-partial-parse --no-populate-cache --no-print --no-quiet
+    --no-single-threaded --no-static-parser --no-use-colors --no-use-colors-file --no-version-check --no-warn-error --no-write-json
+    --partial-parse --partial-parse-file-path --populate-cache --print --printer-width --profile --profiles-dir --project-dir --quiet
+    --single-threaded --static-parser --target --target-path --threads --use-colors --use-colors-file --vars --version-check --warn-error
+    --warn-error-options --write-json -d -q -t
+    """.split()  # noqa: SIM905
+)
+"""What may stand behind every subcommand that reads a project."""
+_TESTING = (
+    _COMMON
+    | _SELECTING
+    | frozenset(
+        """
+        --defer --defer-state --fail-fast --favor-state --no-defer --no-fail-fast --no-favor-state --no-store-failures --state
+        --store-failures -x
+        """.split()  # noqa: SIM905
+    )
+)
+"""What ``dbt build`` and ``dbt test`` of every version have in common."""
+_TYPES = frozenset({"--exclude-resource-type", "--exclude-resource-types", "--resource-type", "--resource-types"})
 _HIDDEN = re.compile(r"^-[dfhqvx]+[sm]")
 _OUTPUT_VALUED = frozenset({"--log-format", "--log-level"})
 _OUTPUT_FLAGS = frozenset({"--debug", "--no-debug", "-d", "--quiet", "--no-quiet", "-q", "--use-colors", "--no-use-colors"})
@@ -152,9 +175,44 @@ class DbtCommand:
         theirs = self.option("--state") or _variable(env, "STATE")
         moved = theirs if not (self.option("--defer-state") or _variable(env, "DEFER_STATE")) else None
         ours = ("--select", "result:error", "--indirect-selection", "empty", "--state", state, *(("--defer-state", moved) if moved else ()))
-        before = tuple(token for i, token in enumerate(self.argv) if i <= self.command and i not in dropped)
-        after = tuple(token for i, token in enumerate(self.argv) if i > self.command and i not in dropped)
-        return DbtCommand((*before, *ours, *after), self.program, len(before) - 1)
+        end = self.command + int(self.subcommand == "source")  # `source freshness` is two words
+        before = tuple(token for i, token in enumerate(self.argv) if i <= end and i not in dropped)
+        after = tuple(token for i, token in enumerate(self.argv) if i > end and i not in dropped)
+        return DbtCommand((*before, *ours, *after), self.program, len(before) - 1 - (end - self.command))
+
+    def parsing(self) -> DbtCommand:
+        """``dbt parse`` of the same project, with the same profile and variables."""
+        return self._as("parse", keeping=_COMMON)
+
+    def freshness(self) -> DbtCommand:
+        """``dbt source freshness`` of all sources of the same project, with the same profile and variables."""
+        return self._as("source", "freshness", keeping=_COMMON)
+
+    def without_tests(self) -> DbtCommand:
+        """The same build without tests and unit tests, to be followed by :meth:`testing`."""
+        front = self.argv[: self.command + 1]
+        left_out = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
+        return DbtCommand((*front, *left_out, *self.argv[self.command + 1 :]), self.program, self.command)
+
+    def testing(self) -> DbtCommand:
+        """``dbt test`` for the tests and unit tests that this build selects, unless :attr:`chooses_types`: ``dbt test`` of 1.8 cannot."""
+        return self._as("test", keeping=_TESTING)
+
+    @property
+    def selects(self) -> bool:
+        """Whether it builds less than the project, or may."""
+        return bool(self._places(_SELECTING | _TYPES))
+
+    @property
+    def chooses_types(self) -> bool:
+        """Whether it says which types of resources it builds."""
+        return bool(self._places(_TYPES))
+
+    def _as(self, *subcommand: str, keeping: frozenset[str]) -> DbtCommand:
+        """Another command with what stands in front of the subcommand, and those options behind it that both know."""
+        kept = self._places(keeping)
+        after = tuple(token for i, token in enumerate(self.argv) if i > self.command and i in kept)
+        return DbtCommand((*self.argv[: self.command], *subcommand, *after), self.program, self.command)
 
     def listing(self) -> tuple[str, ...]:
         """``dbt ls`` for what this command selects, of any resource type: a JSON object with a ``unique_id`` per line."""

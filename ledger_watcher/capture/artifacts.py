@@ -104,10 +104,11 @@ class Target:
         data = self.read("manifest.json")
         return parents_of(codec.loads(data)) if data else {}
 
-    def written(self, invocation_id: str | None) -> dict[str, bytes]:
-        """The artifacts that this invocation wrote: in a folder that was there before, those of another run may still lie around."""
+    def written(self, *invocation_ids: str | None) -> dict[str, bytes]:
+        """The artifacts that these invocations wrote: in a folder that was there before, those of another run may still lie around."""
         found = {name: data for name in STORED if (data := self.read(name)) is not None}
-        return found if self.fresh else {name: data for name, data in found.items() if _invocation(data) == (invocation_id or "")}
+        ours = {invocation_id or "" for invocation_id in invocation_ids}
+        return found if self.fresh else {name: data for name, data in found.items() if _invocation(data) in ours}
 
     def name_paths(self, masker: Masker) -> None:
         """Write the paths of the user's folder into the artifacts that have some, where they are."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ledger_watcher.capture.runner import INTERRUPTED, Runner
-from ledger_watcher.records import EndedBy
+from ledger_watcher.records import EndedBy, bounded_message
+from ledger_watcher.verdict import HANDLED
 
 _SIGNALLED = 128
 _NOT_HANDLED = 2
@@ -21,6 +22,25 @@ class Ended:
     message: str | None = None
     incomplete: str | None = None
     raised: BaseException | None = None
+
+    @property
+    def to_the_end(self) -> bool:
+        """dbt did all that it was to do, though nodes may have failed."""
+        return self.ended_by is EndedBy.EXIT and self.exit_code in (0, HANDLED)
+
+
+class OverAlready(Exception):
+    """The attempt is over before dbt has built anything."""
+
+    def __init__(self, ended: Ended) -> None:
+        self.ended = ended
+
+
+def in_turn(first: Ended, then: Ended) -> Ended:
+    """The end of two invocations, of which the second one only ran because the first had come to its own end: the first bad one of them."""
+    worse = first if first.exit_code and then.exit_code in (0, HANDLED) else then
+    lost = "; ".join(filter(None, (first.incomplete, then.incomplete)))
+    return replace(worse, incomplete=bounded_message(lost), raised=first.raised or then.raised)
 
 
 def ended_by(exit_code: int, runner: Runner, *, interrupted: bool) -> EndedBy:

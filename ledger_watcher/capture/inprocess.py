@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,19 +45,28 @@ def check_installed() -> None:
     )
 
 
+@dataclass(slots=True)
+class Parsed:
+    """The manifest of a project as dbt has it in memory: what several invocations share, so that it is parsed once."""
+
+    manifest: Any = None
+
+
 class InProcessDbt:
     """One invocation of dbtRunner. dbt writes to the console by itself, as the arguments say. See :class:`~.runner.Runner`.
 
-    The variables of ``launch.env`` are set, those of the ledger's key are not, and its ``cwd`` is entered, while dbt runs.
+    The variables of ``launch.env`` are set, those of the ledger's key are not, and its ``cwd`` is entered, while dbt runs. The manifest in
+    ``parsed`` is used, if there is one; ``dbt parse`` puts it there.
     """
 
-    def __init__(self, launch: Launch, *, sink: Sink, grace: float) -> None:
+    def __init__(self, launch: Launch, *, sink: Sink, grace: float, parsed: Parsed | None = None) -> None:
         self.interrupted = False
         self.raised: BaseException | None = None
         self.problems: list[str] = []
         self.error: str | None = None
         self._launch = launch
         self._sink = sink
+        self._parsed = parsed or Parsed()
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._lost = 0
         self._thread: int | None = None
@@ -94,7 +104,8 @@ class InProcessDbt:
     def _invoke(self) -> int:
         from dbt.cli.main import dbtRunner  # noqa: PLC0415 - takes seconds and 180 MB
 
-        runner = dbtRunner(callbacks=[self._callback])
+        parsing, manifest = self._launch.command == "parse", self._parsed.manifest
+        runner = dbtRunner(manifest=manifest, callbacks=[self._callback])
         try:
             self._thread = threading.get_ident()
             if self.interrupted:  # while dbt was imported; from here on an interrupt is an exception
@@ -105,6 +116,8 @@ class InProcessDbt:
             return 2
         finally:
             self._thread = None
+        if result.success and parsing:
+            self._parsed.manifest = result.result
         if result.exception is None:
             return 0 if result.success else 1
         self._outside(result.exception)

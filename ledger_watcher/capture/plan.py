@@ -12,12 +12,15 @@ from ledger_watcher import codec
 from ledger_watcher.capture.argv import DbtCommand
 from ledger_watcher.errors import ConfigError
 
+BUILT = ("function.", "model.", "seed.", "snapshot.", "test.", "unit_test.")
+"""How the unique_ids begin of what ``dbt build`` builds."""
+
 _TYPES = {
     "run": ("model.",),
     "seed": ("seed.",),
     "snapshot": ("snapshot.",),
     "test": ("test.", "unit_test."),
-    "build": ("function.", "model.", "seed.", "snapshot.", "test.", "unit_test."),
+    "build": BUILT,
 }
 """What each command works on, of what ``dbt ls`` lists. Of the rest nothing is ever built, or (exposures, saved queries) nothing but a
 no-op is recorded, by some versions.

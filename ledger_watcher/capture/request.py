@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ledger_watcher.capture.argv import NARROWABLE, DbtCommand
 from ledger_watcher.capture.artifacts import Project
+from ledger_watcher.capture.freshness import SkipChoice
 from ledger_watcher.capture.inprocess import check_installed
 from ledger_watcher.capture.redact import Masker
 from ledger_watcher.capture.secrets import known_secrets
@@ -29,6 +30,11 @@ class CaptureRequest:
     now. With another ``clear_number`` than the attempt before it, somebody cleared, and only ``done`` counts. If nothing is done, the
     command runs as it is. ``resume`` goes on across clear numbers, ``fresh`` from nothing, and ``only`` builds these unique_ids exactly,
     their tests only if they are among them.
+
+    With ``freshness``, ``dbt source freshness`` runs before the build, of ``sources`` (``None``: all of the project), and again in every
+    attempt. Nodes with no other sources above them than stale ones are skipped, or those that ``freshness_skip`` returns instead; nodes
+    below a source that could not be checked are skipped as below a failed node. With ``tests_last``, a ``dbt build`` builds everything
+    before the first test runs, and no test keeps a node from being built; those of failed nodes are skipped.
 
     ``command`` begins with the dbt executable; ``project_dir`` is where it is started; ``env`` is added to the environment. The values of
     the variables in ``redact_env`` are secret, as those of ``DBT_ENV_SECRET_*`` always are. ``plan`` holds
@@ -51,6 +57,10 @@ class CaptureRequest:
     only: frozenset[str] | None = None
     fresh: bool = False
     resume: bool = False
+    freshness: bool = False
+    sources: frozenset[str] | None = None
+    freshness_skip: SkipChoice | None = None
+    tests_last: bool = False
     since: datetime | None = None
     after: int | None = None
     task_id: str | None = None
@@ -130,7 +140,15 @@ def _check_scope(request: CaptureRequest, command: DbtCommand) -> None:
         raise ConfigError("An attempt cannot be both fresh (ignore the attempts before) and a resume (go on from them); choose one.")
     if request.only is not None and (request.fresh or request.resume):
         raise ConfigError("An attempt that builds only some nodes is neither fresh nor a resume; leave that out.")
-    if (request.only is not None or request.resume) and command.subcommand not in NARROWABLE:
+    if (request.sources is not None or request.freshness_skip is not None) and not request.freshness:
+        raise ConfigError(
+            "Sources, or a function that decides what they hold back, are named but not to be checked; ask for freshness too."
+        )
+    if request.tests_last and command.subcommand != "build":
+        raise ConfigError(
+            f"`dbt {command.subcommand}` does not both build and test, so that no tests can come last; that is for `dbt build`."
+        )
+    if (request.only is not None or request.resume or request.freshness) and command.subcommand not in NARROWABLE:
         known = ", ".join(sorted(NARROWABLE))
         raise ConfigError(f"`dbt {command.subcommand}` cannot be told which nodes to build; the commands that can are {known}.")
 

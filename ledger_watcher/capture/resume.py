@@ -16,6 +16,7 @@ from uuid import uuid4
 from ledger_watcher import codec
 from ledger_watcher.capture.argv import NARROWABLE
 from ledger_watcher.capture.ending import Ended
+from ledger_watcher.capture.freshness import SOURCE, without_sources
 from ledger_watcher.capture.request import CaptureRequest, Checked
 from ledger_watcher.records import FRESH, ONLY, HookFinished, NodeFinished, Plan, bounded_message, utcnow
 from ledger_watcher.state import Attempt, RunState
@@ -33,19 +34,21 @@ _NAMED = 5
 class Scope:
     """What an attempt builds: ``todo``, or all that its command selects if that is ``None``.
 
+    ``sources`` are those that it checks before, all if that is ``None``.
     ``carried`` are the successes of attempts before, to be recorded again. ``failed_hooks`` are those of the attempt before, which only
     run again if a node does.
     """
 
     plan: Plan | None = None
     todo: frozenset[str] | None = None
+    sources: frozenset[str] | None = frozenset()
     carried: tuple[NodeFinished, ...] = ()
     failed_hooks: tuple[HookFinished, ...] = ()
 
     @property
     def note(self) -> str | None:
         """What a person is told before dbt starts, if it is not told everything."""
-        if self.todo is None:
+        if not self.todo:
             return None
         if self.plan is not None and self.plan.source == ONLY:
             return f"{len(self.todo)} nodes are to be built, and nothing else."
@@ -64,25 +67,35 @@ def decide(checked: Checked, request: CaptureRequest, past: RunState, ask_dbt: C
     :param ask_dbt: what the command selects. Only called if something is done and nobody knows the whole; it takes seconds.
     """
     if request.only is not None:
-        return Scope(plan=Plan(ts=utcnow(), unique_ids=tuple(sorted(request.only)), source=ONLY), todo=request.only)
+        plan, nodes = Plan(ts=utcnow(), unique_ids=tuple(sorted(request.only)), source=ONLY), without_sources(request.only)
+        return Scope(plan=plan, todo=nodes, sources=request.only - nodes if request.freshness else frozenset())
     given = None if request.plan is None else Plan(ts=utcnow(), unique_ids=request.plan, source=request.plan_source)
-    whole = Scope(plan=given)
+    whole = Scope(plan=given, sources=request.sources if request.freshness else frozenset())
     if checked.command.subcommand not in NARROWABLE or request.fresh:
         return whole
     attempts = _going_on_from(past, request)
     ok = {name: node.finished for name, node in past.nodes.items() if node.finished is not None and node.finished.outcome.ok}
     counted = {attempt.epoch for attempt in attempts}
     done = request.done | {name for name in ok if past.nodes[name].epoch in counted}
-    if not done:
+    if not without_sources(done):
         return whole
-    plan = given or _earlier_plan(attempts, checked.recorded)
-    plan = plan or Plan(ts=utcnow(), unique_ids=tuple(sorted(ask_dbt())), source="dbt ls")
-    todo = frozenset(plan.unique_ids) - done
-    if len(todo) == len(set(plan.unique_ids)):
+    plan = given or _earlier_plan(attempts, checked.recorded) or plan_of(ask_dbt(), request)
+    nodes = without_sources(plan.unique_ids)
+    todo = nodes - done
+    if len(todo) == len(nodes):
         return replace(whole, plan=plan)
-    now = utcnow()
-    carried = tuple(replace(ok[name], ts=now, source="carried_over") for name in sorted(done) if name in ok)
-    return Scope(plan=plan, todo=todo, carried=carried, failed_hooks=_failed_hooks(attempts))
+    now, unchecked = utcnow(), frozenset(plan.unique_ids) - nodes - done
+    again = bool(todo or unchecked)  # then all sources are checked once more
+    kept = sorted(name for name in done if name in ok and not (again and request.freshness and name.startswith(SOURCE)))
+    carried = tuple(replace(ok[name], ts=now, source="carried_over") for name in kept)
+    return Scope(
+        plan=plan, todo=todo, sources=whole.sources if again else frozenset(), carried=carried, failed_hooks=_failed_hooks(attempts)
+    )
+
+
+def plan_of(selected: Collection[str], request: CaptureRequest) -> Plan:
+    """The plan that dbt was asked for, which does not name the sources that are shown."""
+    return Plan(ts=utcnow(), unique_ids=tuple(sorted({*selected, *(request.sources or ())})), source="dbt ls")
 
 
 def nothing_left(scope: Scope) -> Ended:

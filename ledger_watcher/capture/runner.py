@@ -22,13 +22,14 @@ INTERRUPTED = 128 + signal.SIGINT
 class Launch:
     """What is started: arguments (with the executable, or for dbtRunner without), environment and working directory.
 
-    A process of its own inherits the file descriptors in ``inherited``.
+    A process of its own inherits the file descriptors in ``inherited``. ``command`` is dbt's subcommand.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     cwd: Path
     inherited: tuple[int, ...] = ()
+    command: str = ""
 
 
 class Escalation:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ledger_watcher.capture.argv import without_output_variables
 from ledger_watcher.capture.artifacts import Target
 from ledger_watcher.capture.console import Console
-from ledger_watcher.capture.inprocess import InProcessDbt
+from ledger_watcher.capture.inprocess import InProcessDbt, Parsed
 from ledger_watcher.capture.process import DbtProcess
 from ledger_watcher.capture.redact import Masker
 from ledger_watcher.capture.request import CaptureRequest, Checked
@@ -16,20 +16,25 @@ from ledger_watcher.capture.runner import Launch, Runner, Sink
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What a runner is made of. ``inherited`` are the file descriptors that a process of its own keeps open."""
+    """What a runner is made of.
+
+    ``inherited`` are the file descriptors that a process of its own keeps open, ``parsed`` is what several invocations in this process share.
+    """
 
     request: CaptureRequest
     checked: Checked
     target: Target
     masker: Masker
     inherited: tuple[int, ...] = ()
+    parsed: Parsed | None = None
 
     def runner(self, sink: Sink) -> tuple[Runner, Console | None]:
         """A runner that is not started yet, and its console: none in-process, where dbt itself writes to it."""
         request, checked, command = self.request, self.checked, self.checked.command
         if request.in_process:
-            launch = Launch(argv=tuple(command.dbt_args), env={**request.env, **self.target.env}, cwd=checked.cwd)
-            return InProcessDbt(launch, sink=sink, grace=request.grace), None
+            env = {**request.env, **self.target.env}
+            launch = Launch(argv=tuple(command.dbt_args), env=env, cwd=checked.cwd, command=command.subcommand)
+            return InProcessDbt(launch, sink=sink, grace=request.grace, parsed=self.parsed), None
         forward, mask = request.forward or _print, self.masker.text
         console = Console(command.output(checked.env), lambda line: forward(mask(line)))
         env = {**without_output_variables(checked.env), **self.target.env}

@@ -28,7 +28,8 @@ node
     noop, reused, cancelled; running, unfinished: its attempt is over without its end; waiting, not_run: planned and not begun),
     and as in dbt's run_results.json ``status``, ``execution_time`` (equal to about seven digits: dbt's events have it as a 32-bit float),
     ``message``, ``failures``, ``adapter_response``; ``rows_affected``,
-    ``query_id``, ``thread``, ``started_at``, ``finished_at``, ``skip_cause`` (unique_ids), ``source`` (event, run_results, carried_over).
+    ``query_id``, ``thread``, ``started_at``, ``finished_at``, ``skip_cause`` (unique_ids), ``by_choice`` (stale, caller: a skip that no
+    failure caused), ``source`` (event, run_results, watcher, carried_over).
     ``show LEDGER NODE`` adds ``log`` (lines), ``log_dropped`` (how many were not kept), ``batches`` (of a microbatch model).
 """
 
@@ -142,6 +143,7 @@ def _node(row: NodeRow) -> dict[str, Any]:
         "started_at": _time(row.started_at),
         "finished_at": _time(finished_at(ended)),
         "skip_cause": list(ended.skip_cause) if ended else [],
+        "by_choice": ended.by_choice if ended else None,
     }
 
 

@@ -100,6 +100,9 @@ def _option(*names: str, **attrs: Any) -> Callable[[_F], _F]:
 @_option("--redact-env", multiple=True, metavar="NAME", help="An environment variable whose value must not be recorded. Repeatable.")
 @_option("--fresh", is_flag=True, help="Run everything, whatever attempts before this one did.")
 @_option("--resume", is_flag=True, help="Go on from the attempts before, also across a clear; an error if there are none.")
+@_option("--freshness", is_flag=True, help="Run `dbt source freshness` before; what has only stale sources is skipped: see below.")
+@_option("--sources", metavar="PACKED", help="The sources that --freshness checks. Default: all of the project.")
+@_option("--tests-last", is_flag=True, help="Build everything before the first test runs (`dbt build` only).")
 @_option("--deps", is_flag=True, help="Run `dbt deps` before; if that fails, its exit code is returned.")
 @_option("--rendered", type=_sha256, metavar="SHA256", help="Hash of the nodes that have a task in Airflow: see below.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- dbt build ...")
@@ -114,6 +117,10 @@ def run(command: tuple[str, ...], **options: Any) -> None:
 
     Given the id of a run that the ledger has (--run-id), it goes on from there: dbt builds what has not succeeded yet, and is not started
     if nothing is left. The user's selection is then replaced by the nodes that are left, all other flags stay.
+
+    With --freshness, nodes below stale sources (older than their error_after) and no others are skipped, also if the command selects
+    with a YAML selector; nodes below a source that dbt could not check are skipped as below a failed node. A stale source is no error.
+    With --tests-last, no test keeps a node from being built. All of that is one attempt, with one exit code.
 
     PACKED is a set of unique_ids, base64 of zlib of a JSON list; ledger_watcher.capture.plan.pack() makes it. Where an option
     stands with an empty value, it is as if it were left out.
@@ -137,6 +144,9 @@ def run(command: tuple[str, ...], **options: Any) -> None:
         resume=options["resume"],
         done=unpack(options["done"]) if options["done"] else frozenset(),
         only=unpack(options["only"]) if options["only"] else None,
+        freshness=options["freshness"],
+        sources=unpack(options["sources"]) if options["sources"] else None,
+        tests_last=options["tests_last"],
         since=options["since"],
         after=options["after"],
         task_id=options["task_id"] or None,

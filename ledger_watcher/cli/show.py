@@ -181,9 +181,10 @@ def _message(row: NodeRow) -> str:
     ended = row.finished
     if ended is None:
         return ""
+    chosen = f"{ended.by_choice}: " if ended.by_choice else ""
     if ended.outcome is Outcome.SKIPPED and ended.skip_cause:
-        return f"because of {', '.join(name_of(cause) for cause in ended.skip_cause)}"
-    return first_line(ended.message)
+        return f"{chosen}because of {', '.join(name_of(cause) for cause in ended.skip_cause)}"
+    return f"{chosen}{first_line(ended.message)}"
 
 
 def _number(value: int | None) -> str:
@@ -219,6 +220,7 @@ def _facts(row: NodeRow, state: RunState) -> list[tuple[str, str]]:
         ("rows affected", _number(ended.rows_affected if ended else None)),
         ("failures", _number(ended.failures if ended else None)),
         ("query id", (ended and ended.query_id) or ""),
+        ("by choice", (ended and ended.by_choice) or ""),
         ("skipped for", ", ".join(ended.skip_cause) if ended else ""),
         ("thread", (ended and ended.thread) or (begun and begun.thread) or ""),
         ("adapter", codec.dumps(ended.adapter_response).decode("utf-8", "replace") if ended and ended.adapter_response else ""),

@@ -14,7 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.project.names import ID_LIMIT, Wanted, assign_names
-from ledger_watcher.project.view import BUILDABLE, TESTS, NodeView, ProjectView
+from ledger_watcher.project.view import BUILDABLE, SOURCES, TESTS, NodeView, ProjectView
 
 
 class TestBehavior(str, Enum):
@@ -27,9 +27,17 @@ class TestBehavior(str, Enum):
     BUILD = "build"
     """A node's tests decide its own task."""
     AFTER_ALL = "after_all"
-    """One task for all tests, at the end."""
+    """One task for all tests, unit tests too, which run when all else is built and keep nothing from being built."""
     NONE = "none"
     """dbt runs no tests."""
+
+
+class SourceRenderingBehavior(str, Enum):
+    """Which sources of a project show. If any do, ``dbt source freshness`` runs before the build."""
+
+    NONE = "none"
+    ALL = "all"
+    WITH_TESTS_OR_FRESHNESS = "with_tests_or_freshness"
 
 
 class TaskKind(str, Enum):
@@ -38,12 +46,13 @@ class TaskKind(str, Enum):
     RUN = "run"
     SEED = "seed"
     SNAPSHOT = "snapshot"
+    SOURCE = "source"
     TEST = "test"
     SHARED_TEST = "shared_test"
     EMPTY = "empty"
 
 
-_KIND_OF = {"model": TaskKind.RUN, "seed": TaskKind.SEED, "snapshot": TaskKind.SNAPSHOT}
+_KIND_OF = {"model": TaskKind.RUN, "seed": TaskKind.SEED, "snapshot": TaskKind.SNAPSHOT, "source": TaskKind.SOURCE}
 _ALL_TESTS = "all tests"
 
 
@@ -65,12 +74,18 @@ class TaskSpec:
     @property
     def task_id(self) -> str:
         """The id within the group: ``run`` in the group ``customers``, else ``customers_run``."""
-        suffix = TaskKind.RUN.value if self.kind is TaskKind.EMPTY else self.kind.value
+        suffix = (_KIND_OF[self.key.split(".", 1)[0]] if self.kind is TaskKind.EMPTY else self.kind).value
         return suffix if self.group else f"{self.name}_{suffix}"
 
 
 def build_graph(
-    view: ProjectView, behavior: TestBehavior, *, detach: bool = True, reserved: Collection[str] = (), id_limit: int = ID_LIMIT
+    view: ProjectView,
+    behavior: TestBehavior,
+    *,
+    detach: bool = True,
+    sources: SourceRenderingBehavior = SourceRenderingBehavior.NONE,
+    reserved: Collection[str] = (),
+    id_limit: int = ID_LIMIT,
 ) -> list[TaskSpec]:
     """The tasks of a project, in an order that depends on nothing but the project.
 
@@ -80,13 +95,16 @@ def build_graph(
     :param id_limit: longest task id, without the groups that the caller puts around.
     :raises ConfigError: the project has a cycle, or ``id_limit`` leaves no room for names.
     """
-    nodes = {node.unique_id: node for node in view.of_type(BUILDABLE)}
-    lineage = _Lineage.of(view)
+    nodes = {node.unique_id: node for node in [*view.of_type(BUILDABLE), *_shown(view, sources)]}
+    lineage = _Lineage.of(view, nodes)
     tests = _sorted_tests([] if behavior is TestBehavior.NONE else view.of_type(TESTS), nodes)
     each = behavior is TestBehavior.AFTER_EACH
     tested = tests.owned if each else {}
+    if behavior is TestBehavior.AFTER_ALL:
+        tests.let_go_of_gates()
     counted = {} if detach or behavior is TestBehavior.AFTER_ALL else _by_parent(tests.shared, lineage)
-    names = _names(view, behavior, tests, frozenset(tested) | frozenset(counted), reserved=reserved, id_limit=id_limit)
+    wanted = _wanted(view, behavior, nodes.values(), tests, frozenset(tested) | frozenset(counted))
+    names = assign_names(wanted, reserved=reserved, id_limit=id_limit)
 
     specs: list[TaskSpec] = []
     for uid, parents in lineage.parents.items():
@@ -97,8 +115,8 @@ def build_graph(
                 key=uid,
                 group=names[uid] if uid in tested or uid in counted else None,
                 name=names[uid],
-                kind=TaskKind.EMPTY if node.ephemeral and not own_tests and uid not in tests.gates else _KIND_OF[node.resource_type],
-                nodes=(*tests.gates.get(uid, ()), *(() if node.ephemeral else (uid,)), *own_tests),
+                kind=_KIND_OF[node.resource_type] if _has_records(node) or own_tests or uid in tests.gates else TaskKind.EMPTY,
+                nodes=(*tests.gates.get(uid, ()), *((uid,) if _has_records(node) else ()), *own_tests),
                 upstream=tuple(_after(parent) if parent in tested else parent for parent in parents),
             )
         )
@@ -120,6 +138,32 @@ def build_graph(
     return joined if not counted else _counted(joined, counted, names, lineage)
 
 
+def below_sources(specs: Collection[TaskSpec]) -> frozenset[str]:
+    """The keys of the tasks that may have a skipped one above them, since their sources' freshness is checked."""
+    children: dict[str, list[str]] = {}
+    for spec in specs:
+        for parent in spec.upstream:
+            children.setdefault(parent, []).append(spec.key)
+    todo, found = [spec.key for spec in specs if spec.key in spec.nodes and spec.kind is TaskKind.SOURCE], set[str]()
+    while todo:
+        new = set(children.get(todo.pop(), ())) - found
+        found |= new
+        todo += new
+    return frozenset(found)
+
+
+def _shown(view: ProjectView, behavior: SourceRenderingBehavior) -> list[NodeView]:
+    if behavior is SourceRenderingBehavior.NONE:
+        return []
+    tested = {parent for test in view.of_type(TESTS) for parent in test.parents}
+    every = behavior is SourceRenderingBehavior.ALL
+    return [source for source in view.of_type(SOURCES) if every or source.freshness or source.unique_id in tested]
+
+
+def _has_records(node: NodeView) -> bool:
+    return node.freshness if node.resource_type in SOURCES else not node.ephemeral
+
+
 @dataclass(slots=True)
 class _Tests:
     """Tests by what they do: ``owned`` and ``gates`` (unit tests) by their node, ``shared`` those of several nodes or of sources."""
@@ -127,6 +171,12 @@ class _Tests:
     owned: dict[str, list[str]] = field(default_factory=dict)
     gates: dict[str, list[str]] = field(default_factory=dict)
     shared: list[NodeView] = field(default_factory=list)
+
+    def let_go_of_gates(self) -> None:
+        """Unit tests are tests like others."""
+        for uid, gates in self.gates.items():
+            self.owned.setdefault(uid, []).extend(gates)
+        self.gates.clear()
 
 
 def _sorted_tests(tests: Iterable[NodeView], nodes: Collection[str]) -> _Tests:
@@ -144,9 +194,7 @@ def _after(unique_id: str) -> str:
     return f"tests of {unique_id}"
 
 
-def _names(
-    view: ProjectView, behavior: TestBehavior, tests: _Tests, grouped: Collection[str], *, reserved: Collection[str], id_limit: int
-) -> dict[str, str]:
+def _wanted(view: ProjectView, behavior: TestBehavior, nodes: Iterable[NodeView], tests: _Tests, grouped: Collection[str]) -> list[Wanted]:
     wanted = [
         Wanted(
             key=node.unique_id,
@@ -155,14 +203,14 @@ def _names(
             suffix=_KIND_OF[node.resource_type].value,
             grouped=node.unique_id in grouped,
         )
-        for node in view.of_type(BUILDABLE)
+        for node in nodes
     ]
     test = TaskKind.TEST.value
     if behavior is TestBehavior.AFTER_ALL:
         wanted.append(Wanted(key=_ALL_TESTS, name=view.project or "dbt", package="all", suffix=test, grouped=False))
     else:
         wanted += [Wanted(key=one.unique_id, name=one.name, package=one.package, suffix=test, grouped=False) for one in tests.shared]
-    return assign_names(wanted, reserved=reserved, id_limit=id_limit)
+    return wanted
 
 
 def _all_tests(names: Mapping[str, str], specs: Iterable[TaskSpec], tests: _Tests) -> list[TaskSpec]:
@@ -234,13 +282,13 @@ class _Lineage:
     near: dict[str, list[str]]
 
     @classmethod
-    def of(cls, view: ProjectView) -> _Lineage:
+    def of(cls, view: ProjectView, shown: Collection[str]) -> _Lineage:
         built = {uid: node for uid, node in view.nodes.items() if node.resource_type not in TESTS}
         inner = {uid: sorted(parent for parent in node.parents if parent in built) for uid, node in built.items()}
         found = cls({}, {})
         for uid in _ordered(inner):
             parents = sorted({near for parent in inner[uid] for near in found.near[parent]})
-            if view.nodes[uid].resource_type in BUILDABLE:
+            if uid in shown:
                 found.parents[uid] = parents
             found.near[uid] = [uid] if uid in found.parents else parents
         return found

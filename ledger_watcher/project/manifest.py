@@ -17,10 +17,11 @@ from typing import Any
 
 from ledger_watcher import __version__, codec
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project.view import BUILDABLE, TESTS, WITHOUT_TASK, NodeView, ProjectView, pack_view, unpack_view
+from ledger_watcher.project.view import BUILDABLE, SOURCES, TESTS, WITHOUT_TASK, NodeView, ProjectView, pack_view, unpack_view
 
 CACHE_ENV = "LEDGER_WATCHER_CACHE_DIR"
-_KEPT = BUILDABLE | TESTS | WITHOUT_TASK
+_KEPT = BUILDABLE | SOURCES | TESTS | WITHOUT_TASK
+_SECTIONS = ("unit_tests", "functions", "sources")
 _META = ("cosmos", "ledger_watcher")
 _SUPPORTED = ("/v10.json", "/v11.json", "/v12.json")
 
@@ -59,7 +60,7 @@ def parse_manifest(data: bytes, path: Path) -> ProjectView:
         raw = codec.loads(data)
         metadata = raw["metadata"]
         _check_schema(path, str(metadata.get("dbt_schema_version") or ""))
-        nodes = [*raw["nodes"].values(), *(raw.get("unit_tests") or {}).values(), *(raw.get("functions") or {}).values()]
+        nodes = [*raw["nodes"].values(), *(node for section in _SECTIONS for node in (raw.get(section) or {}).values())]
         views = sorted((_view(node) for node in nodes if node.get("resource_type") in _KEPT), key=lambda node: node.unique_id)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _no_manifest(path, f"it is not a dbt manifest ({type(error).__name__}: {error})") from error
@@ -85,8 +86,8 @@ def _view(node: Mapping[str, Any]) -> NodeView:
     kind = str(node["resource_type"])
     return NodeView(
         unique_id=unique_id,
-        # model.package.name or model.package.name.v2: what follows the package, so that versions do not collide
-        name=unique_id.split(".", 2)[-1].replace(".", "_") if kind in BUILDABLE else str(node.get("name") or unique_id),
+        # model.package.name, model.package.name.v2, source.package.name.table: what follows the package, so that nothing collides
+        name=unique_id.split(".", 2)[-1].replace(".", "_") if kind in BUILDABLE | SOURCES else str(node.get("name") or unique_id),
         resource_type=kind,
         package=str(node.get("package_name") or ""),
         parents=parents,
@@ -97,6 +98,7 @@ def _view(node: Mapping[str, Any]) -> NodeView:
         owner=_owner(kind, parents),
         relation=str(node.get("relation_name") or "") if kind in BUILDABLE else "",
         operator_kwargs=_operator_kwargs(node, config),
+        freshness=kind in SOURCES and _has_freshness(node.get("freshness") or config.get("freshness")),
     )
 
 
@@ -113,6 +115,12 @@ def _operator_kwargs(node: Mapping[str, Any], config: Mapping[str, Any]) -> dict
                 )
             found.update(given or {})
     return found
+
+
+def _has_freshness(limits: object) -> bool:
+    """As dbt has it (FreshnessThreshold and Time in artifacts/resources): one of the limits has a count and a period."""
+    both = [limits.get(name) for name in ("warn_after", "error_after")] if isinstance(limits, Mapping) else []
+    return any(isinstance(one, Mapping) and one.get("count") is not None and bool(one.get("period")) for one in both)
 
 
 def _owner(kind: str, parents: tuple[str, ...]) -> str | None:

@@ -9,6 +9,9 @@ from typing import Any
 BUILDABLE = frozenset({"model", "seed", "snapshot"})
 """Resource types that get a task of their own."""
 
+SOURCES = frozenset({"source"})
+"""Resource types that get a task of their own if that is asked for."""
+
 TESTS = frozenset({"test", "unit_test"})
 """Resource types that check others."""
 
@@ -21,7 +24,7 @@ class NodeView:
     """One node of the manifest. ``parents`` are its ``depends_on.nodes``; ``owner`` is the only node that a test is about.
 
     ``relation`` is what a model, seed or snapshot becomes in the warehouse, as dbt writes it, empty if it becomes none; ``operator_kwargs`` are what
-    the project's ``meta`` says of its task (see :func:`~ledger_watcher.project.manifest.parse_manifest`).
+    the project's ``meta`` says of its task (see :func:`~ledger_watcher.project.manifest.parse_manifest`). ``freshness``: a source of which ``dbt source freshness`` tells something.
     """
 
     unique_id: str
@@ -36,6 +39,7 @@ class NodeView:
     owner: str | None = None
     relation: str = ""
     operator_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    freshness: bool = False
 
     @property
     def ephemeral(self) -> bool:

@@ -44,11 +44,12 @@ COLUMNS: tuple[str, ...] = (
     "skip_cause",
     "source",
     "message",
+    "by_choice",
 )
 """Of the CSV. ``state`` is the ledger's word, ``status`` dbt's; times are RFC 3339 in UTC, ``execution_time`` is in seconds; ``skip_cause`` is
 unique_ids with blanks between them."""
 
-_RESULT = ("status", "execution_time", "rows_affected", "failures", "query_id", "source", "message")
+_RESULT = ("status", "execution_time", "rows_affected", "failures", "query_id", "by_choice", "source", "message")
 _FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001 - spreadsheets take the wide forms too
 
 

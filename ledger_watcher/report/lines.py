@@ -107,7 +107,8 @@ def _attempt_finished(epoch: int, record: AttemptFinished) -> Sequence[str]:
 
 def _node_finished(record: NodeFinished) -> str:
     took = duration(record.execution_time)
-    raw = "" if record.status in (record.outcome.value, "pass") else f" ({record.status})"
+    word = record.by_choice or record.status
+    raw = "" if word in (record.outcome.value, "pass") else f" ({word})"
     rows = None if record.rows_affected is None else f"{record.rows_affected} rows"
     failures = f"{record.failures} failures" if record.failures else None
     carried = "carried over from an earlier attempt" if record.source == "carried_over" else None

@@ -35,7 +35,7 @@ def synthesised(state: RunState) -> dict[str, Any]:
     """The content of run_results.json."""
     newest = state.attempt
     dbt = newest.dbt if newest else None
-    rows = [row for row in node_rows(state) if row.finished is not None]
+    rows = [row for row in node_rows(state) if row.finished is not None and row.resource_type != "source"]  # dbt has them in sources.json
     hooks = newest.hooks.values() if newest else ()
     return {
         "metadata": {

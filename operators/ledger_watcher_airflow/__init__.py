@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from ledger_watcher import __version__
 
 if TYPE_CHECKING:
-    from ledger_watcher.project import TestBehavior
+    from ledger_watcher.capture.freshness import SourceFreshness
+    from ledger_watcher.project import SourceRenderingBehavior, TestBehavior
     from ledger_watcher_airflow.assets import DbtAssetsOperator, dbt_asset
     from ledger_watcher_airflow.config import (
         AssetMode,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         DbtRunWatcherOperator,
         DbtSeedWatcherOperator,
         DbtSnapshotWatcherOperator,
+        DbtSourceWatcherOperator,
         DbtTestWatcherOperator,
     )
     from ledger_watcher_airflow.dag import DbtDag, DbtTaskGroup
@@ -66,6 +68,7 @@ _HOMES = {
         "DbtRunWatcherOperator",
         "DbtSeedWatcherOperator",
         "DbtSnapshotWatcherOperator",
+        "DbtSourceWatcherOperator",
         "DbtTestWatcherOperator",
     ),
     "dag": ("DbtDag", "DbtTaskGroup"),
@@ -84,7 +87,11 @@ _HOMES = {
         "ssh_producer",
     ),
 }
-_WHERE = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names} | {"TestBehavior": "ledger_watcher.project"}
+_WHERE = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names} | {
+    "SourceFreshness": "ledger_watcher.capture.freshness",
+    "SourceRenderingBehavior": "ledger_watcher.project",
+    "TestBehavior": "ledger_watcher.project",
+}
 
 __all__ = [
     "AssetMode",
@@ -98,6 +105,7 @@ __all__ = [
     "DbtRunWatcherOperator",
     "DbtSeedWatcherOperator",
     "DbtSnapshotWatcherOperator",
+    "DbtSourceWatcherOperator",
     "DbtTaskGroup",
     "DbtTestWatcherOperator",
     "ExecutionConfig",
@@ -110,6 +118,8 @@ __all__ = [
     "ProfileConfig",
     "ProjectConfig",
     "RenderConfig",
+    "SourceFreshness",
+    "SourceRenderingBehavior",
     "TestBehavior",
     "__version__",
     "bash_producer",

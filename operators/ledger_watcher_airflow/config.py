@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import TestBehavior
+from ledger_watcher.project import SourceRenderingBehavior, TestBehavior
 from ledger_watcher.storage import check_scheme, split_uri
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef
 
-_ONE_RUN = frozenset({"ledger_uri", "ledger_conn_id", "producer", "producer_retry_on", "poll_interval"})
+_ONE_RUN = frozenset({"ledger_uri", "ledger_conn_id", "producer", "producer_retry_on", "source_freshness_skip", "poll_interval"})
 """Of an :class:`ExecutionConfig`, what is said of one run of dbt that all tasks mirror."""
 
 
@@ -186,6 +186,9 @@ class ExecutionConfig:
     :param producer_retry_on: what the producer's ``retries`` are for: ``UNFINISHED``, runs of dbt that did not end (killed, no connection), or
         ``NODE_ERRORS``, failed nodes too: their tasks then wait for the producer's last try, and use none of their own.
     :param setup_operator_args: for the producer only, instead of what ``operator_args`` say: Airflow arguments, dbt flags, callbacks.
+    :param source_freshness_skip: decides which nodes are not built because of stale sources: called on the worker with a list of
+        :class:`~ledger_watcher.capture.freshness.SourceFreshness` and the unique_ids that would be skipped (those with no other sources than stale
+        ones), it returns the unique_ids that are. For ``RenderConfig(source_rendering_behavior=...)``, and not with ``producer``.
     :param poll_interval: seconds between two looks into the ledger.
     """
 
@@ -198,6 +201,7 @@ class ExecutionConfig:
     producer: Callable[[Any], Any] | None = None
     producer_retry_on: ProducerRetryOn = ProducerRetryOn.UNFINISHED
     setup_operator_args: Mapping[str, Any] | None = None
+    source_freshness_skip: Callable[..., Any] | None = None
     poll_interval: float = 1.0
 
     def __post_init__(self) -> None:
@@ -218,6 +222,13 @@ class ExecutionConfig:
                 )
 
     def _check_who_runs_dbt(self) -> None:
+        if self.source_freshness_skip is not None and not callable(self.source_freshness_skip):
+            raise ConfigError(f"ExecutionConfig(source_freshness_skip={self.source_freshness_skip!r}) cannot be called; give a function.")
+        if self.source_freshness_skip is not None and self.producer is not None:
+            raise ConfigError(
+                "ExecutionConfig(source_freshness_skip=...) is called where dbt runs, which producer=... has elsewhere: leave it out; nodes with "
+                "no other sources than stale ones are skipped."
+            )
         if self.producer is not None and self.producer_retry_on is ProducerRetryOn.NODE_ERRORS:
             raise ConfigError(
                 "ExecutionConfig(producer_retry_on=ProducerRetryOn.NODE_ERRORS) is not for producer=...; give the nodes' tasks retries instead "
@@ -290,6 +301,8 @@ class RenderConfig:
         task ``<node>.shared_test`` that holds up nobody; one that dbt lets nodes wait for is a task of its own, too.
     :param emit_datasets: tell Airflow of each model, seed and snapshot that was built, see :func:`~ledger_watcher_airflow.assets.dbt_asset`.
     :param asset_mode: which task does that.
+    :param source_rendering_behavior: which sources show, see :class:`SourceRenderingBehavior`. If any do, ``dbt source freshness`` runs before
+        the build, and nodes with no other sources than stale ones are skipped.
     """
 
     load_method: LoadMode = LoadMode.AUTOMATIC
@@ -297,6 +310,7 @@ class RenderConfig:
     should_detach_multiple_parents_tests: bool = True
     emit_datasets: bool = True
     asset_mode: AssetMode = AssetMode.PER_RUN
+    source_rendering_behavior: SourceRenderingBehavior = SourceRenderingBehavior.NONE
 
     def __post_init__(self) -> None:
         _take_member(self, "load_method", LoadMode)
@@ -309,6 +323,7 @@ class RenderConfig:
             raise ConfigError(
                 "RenderConfig(asset_mode=AssetMode.PER_NODE) emits asset events, emit_datasets=False says not to; leave one out."
             )
+        _take_member(self, "source_rendering_behavior", SourceRenderingBehavior)
 
 
 def _take_member(config: object, name: str, choices: type[Enum]) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException
+from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowSkipException
 from airflow.sdk.execution_time.timeout import timeout as time_limit
 from airflow.triggers.base import StartTriggerArgs
 
@@ -124,6 +124,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             "deployment": (ledger.deployment, DEFAULT_DEPLOYMENT),
             "poll": (poll_interval if poke_interval is None else self.poke_interval, 1.0),
             "patient": (patient, False),
+            "lenient": (self.trigger_rule == "none_failed", False),
             "worker": (self._ends_on_a_worker(), ""),
         }
         self.trigger_arguments: dict[str, Any] = {
@@ -157,6 +158,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         """One look; whether the task has ended well.
 
         :raises AirflowException: it has ended, and not well.
+        :raises AirflowSkipException: all that it mirrors is skipped by choice.
         """
         from ledger_watcher_airflow.poke import RunWatch  # noqa: PLC0415 - a DAG file's parse needs none of it
 
@@ -186,6 +188,8 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             self._end(context, watcher, verdict, state)
         elif isinstance(event, dict) and (WARNED in event or BUILT in event):
             self._tell(context, event.get(WARNED, []), event.get(BUILT, []))
+        elif event == "skipped":
+            raise AirflowSkipException("All that this task stands for is skipped by choice; the cause is in the log lines above.")
         elif event != "success":
             raise AirflowException("dbt did not build what this task stands for; the cause is in the log lines above.")
 
@@ -216,6 +220,8 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
 
     def _end(self, context: Context, watcher: Watcher, verdict: Verdict, state: RunState) -> None:
         replay(state, watcher, self.log)
+        if verdict.kind is Kind.SKIP:
+            raise AirflowSkipException(verdict.reason)
         if verdict.kind is not Kind.SUCCEED:
             raise AirflowException(verdict.reason)
         built = built_of(state, watcher.nodes, self.ledger.folder(self._run(context["ti"])))
@@ -235,6 +241,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             try_number=ti.try_number,
             task_id=self.task_id,
             patient=self.trigger_arguments.get("patient", False),
+            lenient=self.trigger_arguments.get("lenient", False),
         )
 
     def _run(self, ti: Any) -> RunKey:  # noqa: ANN401 - as above
@@ -280,6 +287,12 @@ class DbtSnapshotWatcherOperator(DbtConsumerWatcherSensor):
     """The task of a snapshot."""
 
     ui_color = "#efe6f7"
+
+
+class DbtSourceWatcherOperator(DbtConsumerWatcherSensor):
+    """The task of a source: how fresh it is. Skipped if it is stale."""
+
+    ui_color = "#dff3f3"
 
 
 class DbtTestWatcherOperator(DbtConsumerWatcherSensor):

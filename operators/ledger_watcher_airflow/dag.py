@@ -100,6 +100,7 @@ def _draw(tasks: Tasks, project: ProjectConfig, config: RenderConfig, group: str
         view,
         config.test_behavior,
         detach=config.should_detach_multiple_parents_tests,
+        sources=config.source_rendering_behavior,
         reserved={PRODUCER_TASK_ID, *asset_task_ids(len(view.nodes))},
         id_limit=ID_LIMIT - len(group) - 1 if group else ID_LIMIT,
     )

@@ -8,6 +8,7 @@ retries, clears and a run that was deleted and created again; older records neve
 |---|---|---|
 | success, warn, no-op, reused | any | SUCCEED |
 | failed, cancelled | any | FAIL, with dbt's message (patient: WAIT until it is terminal) |
+| skipped by choice (a stale source, or a node with no other sources) | any | SKIP |
 | skipped | not terminal | WAIT |
 | skipped | terminal | RECOVER |
 | none | not terminal | WAIT |
@@ -15,6 +16,7 @@ retries, clears and a run that was deleted and created again; older records neve
 | none, node not in the plan, or dbt ended well without a word of it | success | FAIL: what Airflow shows and what dbt built differ |
 | none | success | RECOVER |
 | none | failed, upstream_failed, skipped, removed | FAIL on the first try, RECOVER on a later one |
+| none | skipped, and the task runs below skipped ones | SKIP on the first try (whoever skipped dbt skipped its nodes), RECOVER later |
 
 While a recovery (an attempt that builds only some nodes, run by one of their tasks) is under way, the producer counts as RECOVERING,
 which is not terminal: everything without an answer waits for its end.
@@ -48,6 +50,7 @@ class Kind(Enum):
     FAIL = "fail"
     RECOVER = "recover"
     SUCCEED = "succeed"
+    SKIP = "skip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Verdict:
 class Watcher:
     """One try of one node's task: what it mirrors, when it was born, its number and the task's id.
 
-    ``patient``: the producer builds failed nodes again while it has tries left, so a failure counts when it has ended.
+    ``patient``: the producer builds failed nodes again while it has tries left, so a failure counts when it has ended. ``lenient``: the task runs
+    below skipped ones, too, so that who skips the whole task group does not skip it.
     """
 
     nodes: tuple[str, ...]
@@ -70,6 +74,7 @@ class Watcher:
     try_number: int
     task_id: str = ""
     patient: bool = False
+    lenient: bool = False
 
 
 def decide(watcher: Watcher, state: RunState, producer: str | None) -> Verdict:
@@ -100,11 +105,20 @@ def decide_node(unique_id: str, watcher: Watcher, state: RunState, producer: str
         return _without_record(unique_id, watcher, state, producer)
     if record.outcome.ok:
         return Verdict(Kind.SUCCEED, f"{unique_id}: {record.status}")
-    if record.outcome is not Outcome.SKIPPED and watcher.patient and producer not in TERMINAL:
+    if record.outcome is Outcome.SKIPPED:
+        return _skipped(record, producer)
+    if watcher.patient and producer not in TERMINAL:
         return Verdict(Kind.WAIT, f"{unique_id}: {record.status}; the producer is {producer or 'not started'} and may build it again")
-    if record.outcome is not Outcome.SKIPPED:
-        return Verdict(Kind.FAIL, f"{unique_id}: {record.status}: {plain(record.message or 'dbt gave no message')}")
+    return Verdict(Kind.FAIL, f"{unique_id}: {record.status}: {plain(record.message or 'dbt gave no message')}")
+
+
+def _skipped(record: NodeFinished, producer: str | None) -> Verdict:
+    unique_id = record.unique_id
     cause = f" because of {', '.join(record.skip_cause)}" if record.skip_cause else ""
+    if record.by_choice is not None:
+        return Verdict(
+            Kind.SKIP, f"{unique_id} is skipped by choice ({record.by_choice}){cause}{f': {record.message}' if record.message else ''}"
+        )
     if producer in TERMINAL:
         return Verdict(Kind.RECOVER, f"dbt skipped {unique_id}{cause}")
     return Verdict(Kind.WAIT, f"dbt skipped {unique_id}{cause}; the producer is {producer or 'not started'}")
@@ -174,7 +188,8 @@ def _without_record(unique_id: str, watcher: Watcher, state: RunState, producer:
         return Verdict(Kind.RECOVER, f"the producer succeeded without a record of {unique_id} for this try{_earlier(state, unique_id)}")
     cause = f": {attempt.finished.message}" if attempt is not None and attempt.finished is not None and attempt.finished.message else ""
     reason = f"the producer ended as {producer} before dbt finished {unique_id}{cause}{_earlier(state, unique_id)}"
-    return Verdict(Kind.FAIL if watcher.try_number <= 1 else Kind.RECOVER, reason)
+    first = Kind.SKIP if producer == "skipped" and watcher.lenient else Kind.FAIL
+    return Verdict(first if watcher.try_number <= 1 else Kind.RECOVER, reason)
 
 
 def _left_out(unique_id: str, attempt: Attempt) -> bool:

@@ -135,6 +135,7 @@ class DbtCall:
     """One call of dbt: of which project, with which profile and flags, without which resource types.
 
     :param command: ``dbt build`` if not given.
+    :param tests_last: a build whose tests run when all else is built; whoever starts it sees to that.
     :param macro: what ``dbt run-operation`` runs, with ``args``, whose values are Jinja templates.
     :raises ConfigError: flags that the command does not have.
     """
@@ -143,6 +144,7 @@ class DbtCall:
     profile: ProfileConfig
     flags: DbtFlags = field(default_factory=DbtFlags)
     excluded_types: tuple[str, ...] = ()
+    tests_last: bool = False
     command: Command = BUILD
     macro: str | None = None
     args: Mapping[str, Any] = field(default_factory=dict)

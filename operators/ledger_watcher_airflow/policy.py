@@ -13,7 +13,14 @@ from typing import Any
 from airflow.policies import hookimpl
 
 _OPERATORS = frozenset(
-    {"DbtConsumerWatcherSensor", "DbtRunWatcherOperator", "DbtSeedWatcherOperator", "DbtSnapshotWatcherOperator", "DbtTestWatcherOperator"}
+    {
+        "DbtConsumerWatcherSensor",
+        "DbtRunWatcherOperator",
+        "DbtSeedWatcherOperator",
+        "DbtSnapshotWatcherOperator",
+        "DbtSourceWatcherOperator",
+        "DbtTestWatcherOperator",
+    }
 )
 
 

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from ledger_watcher.errors import ConfigError, Fenced, LedgerWatcherError
 from ledger_watcher.records import EndedBy
-from ledger_watcher.verdict import HANDLED, errors_of
+from ledger_watcher.verdict import HANDLED, errors_of, sources_of
 from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_artifacts
 from ledger_watcher_airflow.config import ExecutionConfig, ProducerRetryOn, ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
@@ -34,8 +34,10 @@ class DbtProducerWatcherOperator(BaseOperator):
     It succeeds when dbt ran to its end and each error belongs to a node whose own task shows it; it fails when dbt did not (parse or
     connection errors, a failing hook, a kill) or when something failed that has no task.
 
-    :param nodes: unique_ids of the nodes that have tasks, which is the plan of the run.
+    :param nodes: unique_ids of the nodes that have tasks, which is the plan of the run. If sources are among them, their freshness is checked
+        before the build.
     :param without_task: those that dbt builds too and that have none, such as functions.
+    :param tests_last: run all tests when all else is built, so that none keeps a node from being built.
     :param ledger_group: task group path, part of the ledger's identity.
     :param callback: function, or list of them, that is called when dbt and the ledger have ended, however dbt ended, with the project's folder
         (the artifacts are below ``target``) and ``callback_args``, and with the keyword ``context`` if it takes it. An error in it fails the task.
@@ -56,6 +58,7 @@ class DbtProducerWatcherOperator(BaseOperator):
         without_task: Sequence[str] = (),
         flags: DbtFlags | None = None,
         excluded_types: Sequence[str] = (),
+        tests_last: bool = False,
         ledger_group: str = "",
         callback: Callbacks = None,
         callback_args: Mapping[str, Any] | None = None,
@@ -68,7 +71,11 @@ class DbtProducerWatcherOperator(BaseOperator):
         self.nodes = tuple(nodes)
         self.without_task = tuple(without_task)
         self.build = DbtCall(
-            project=project_config, profile=profile_config, flags=flags or DbtFlags(), excluded_types=tuple(excluded_types)
+            project=project_config,
+            profile=profile_config,
+            flags=flags or DbtFlags(),
+            excluded_types=tuple(excluded_types),
+            tests_last=tests_last,
         )
         self.ledger_group = ledger_group
         self._callbacks = checked("callback", callback)
@@ -122,12 +129,20 @@ class DbtProducerWatcherOperator(BaseOperator):
             try_number=ti.try_number,
             clear_number=getattr(dag_run, "clear_number", None),
             since=getattr(dag_run, "start_date", None),
+            tests_last=build.tests_last,
+            **self._sources(),
             **what,
         )
         if build.flags.install_deps:
             self._install_deps(request)
         self._capture = Capture(self.ledger.store(), run, request)
         return self._capture.run()
+
+    def _sources(self) -> dict[str, Any]:
+        """What is asked for the sources that have tasks."""
+        sources = sources_of(self.nodes)
+        skip = self.execution_config.source_freshness_skip
+        return {"freshness": True, "sources": sources, "freshness_skip": skip} if sources else {}
 
     def _call_back(self, context: Context) -> None:
         tell_of_artifacts(self._callbacks, lambda: self.build.project.project_dir, self._callback_args, context)

@@ -90,12 +90,12 @@ class Recovery:
             self.producer.on_kill()
 
     def _waiting(self, state: RunState, states: Mapping[str, str | None], clear_number: int | None) -> frozenset[str]:
-        """The nodes of all tasks that have not ended, without those that dbt has built since the last clear: their tasks are only late."""
+        """The nodes of all tasks that have not ended, without those that are done or skipped by choice since the last clear: they are only late."""
         built = {
             unique_id
             for unique_id, node in state.nodes.items()
             if node.finished is not None
-            and node.finished.outcome.ok
+            and (node.finished.outcome.ok or node.finished.by_choice is not None)
             and (started := state.attempts[node.epoch].started) is not None
             and started.clear_number == clear_number
         }

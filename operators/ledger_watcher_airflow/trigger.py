@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from ledger_watcher.records import NodeFinished, Outcome
@@ -43,6 +43,7 @@ class NodeTrigger(BaseTrigger):
     :param group: task group path of the producer, part of the ledger's identity.
     :param poll: seconds between two polls of the run's tail.
     :param patient: the producer's retries are for failed nodes too.
+    :param lenient: the task runs below skipped ones, too.
     :param worker: what is left to a worker, so that Airflow or the operator can call a user's functions or tell of assets there: nothing,
         :data:`ON_BUILD`, :data:`ON_SUCCESS` or :data:`ON_WARNING`.
     """
@@ -57,6 +58,7 @@ class NodeTrigger(BaseTrigger):
         deployment: str = DEFAULT_DEPLOYMENT,
         poll: float = 1.0,
         patient: bool = False,
+        lenient: bool = False,
         worker: str = "",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -68,11 +70,12 @@ class NodeTrigger(BaseTrigger):
         self.deployment = deployment
         self.poll = poll
         self.patient = patient
+        self.lenient = lenient
         self.worker = worker
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for another triggerer to take over."""
-        names = ("ledger", "nodes", "producer", "conn_id", "group", "deployment", "poll", "patient", "worker")
+        names = ("ledger", "nodes", "producer", "conn_id", "group", "deployment", "poll", "patient", "lenient", "worker")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -94,7 +97,14 @@ class NodeTrigger(BaseTrigger):
             self.producer,
         )
         tail = tail_for(key, poll=self.poll, producer_state=producer_state)
-        watcher = Watcher(nodes=tuple(self.nodes), born=born_at(ti.id), try_number=ti.try_number, task_id=ti.task_id, patient=self.patient)
+        watcher = Watcher(
+            nodes=tuple(self.nodes),
+            born=born_at(ti.id),
+            try_number=ti.try_number,
+            task_id=ti.task_id,
+            patient=self.patient,
+            lenient=self.lenient,
+        )
         self.log.info("Watching %s in the ledger %s, run folder %s", ", ".join(self.nodes), self.ledger, key.run.prefix)
         verdict = await tail.wait(watcher, self.log.info)
         if verdict.kind is Kind.RECOVER:
@@ -103,6 +113,9 @@ class NodeTrigger(BaseTrigger):
         replay(tail.state, watcher, self.log)
         if verdict.kind is Kind.SUCCEED:
             return self._succeeded(warnings_of(tail.state, watcher), tail.state, key)
+        if verdict.kind is Kind.SKIP:
+            self.log.info("%s", verdict.reason)
+            return TaskSkippedEvent()
         self.log.error("%s", verdict.reason)
         return TaskFailedEvent()
 
@@ -145,7 +158,7 @@ def describe(record: NodeFinished, state: RunState) -> str:
         parts.append(f"query {record.query_id}")
     if record.skip_cause:
         parts.append(f"because of {', '.join(record.skip_cause)}")
-    if record.outcome is Outcome.WARN and record.message:
+    if record.message and (record.outcome is Outcome.WARN or record.resource_type == "source"):
         parts.append(record.message)
     dbt = state.attempts[state.nodes[record.unique_id].epoch].dbt
     if dbt is not None and dbt.invocation_id:

@@ -9,7 +9,16 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import BaseOperator
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import BUILDABLE, WITHOUT_TASK, ProjectView, TaskKind, TaskSpec, TestBehavior
+from ledger_watcher.project import (
+    BUILDABLE,
+    WITHOUT_TASK,
+    ProjectView,
+    SourceRenderingBehavior,
+    TaskKind,
+    TaskSpec,
+    TestBehavior,
+    below_sources,
+)
 from ledger_watcher_airflow.assets import asset_tasks
 from ledger_watcher_airflow.config import (
     AssetMode,
@@ -26,6 +35,7 @@ from ledger_watcher_airflow.consumer import (
     DbtRunWatcherOperator,
     DbtSeedWatcherOperator,
     DbtSnapshotWatcherOperator,
+    DbtSourceWatcherOperator,
     DbtTestWatcherOperator,
 )
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
@@ -36,6 +46,7 @@ _CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
     TaskKind.RUN: DbtRunWatcherOperator,
     TaskKind.SEED: DbtSeedWatcherOperator,
     TaskKind.SNAPSHOT: DbtSnapshotWatcherOperator,
+    TaskKind.SOURCE: DbtSourceWatcherOperator,
     TaskKind.TEST: DbtTestWatcherOperator,
     TaskKind.SHARED_TEST: DbtTestWatcherOperator,
 }
@@ -93,19 +104,27 @@ class WatchedTasks:
 
     def begin(self, graph: Sequence[TaskSpec], view: ProjectView, config: RenderConfig) -> None:
         """Create the producer."""
+        if config.source_rendering_behavior is SourceRenderingBehavior.NONE and self._execution.source_freshness_skip is not None:
+            raise ConfigError(
+                "ExecutionConfig(source_freshness_skip=...) decides what stale sources hold back, but no source is checked: give "
+                "RenderConfig(source_rendering_behavior=SourceRenderingBehavior.ALL), or leave it out."
+            )
+        self._lenient = below_sources(graph)
         if config.emit_datasets and config.asset_mode is AssetMode.PER_RUN:
             self._told = [node.unique_id for node in view.of_type(BUILDABLE) if not node.ephemeral]
         self._producer = self._create_producer(
             sorted({unique_id for spec in graph for unique_id in spec.nodes}),
             sorted(node.unique_id for node in view.nodes.values() if node.resource_type in WITHOUT_TASK),
-            ("test", "unit_test") if config.test_behavior is TestBehavior.NONE else (),
+            config.test_behavior,
         )
 
     def task(self, spec: TaskSpec, **arguments: Any) -> BaseOperator:
         """The task of a node; ``arguments`` are those of this task alone, over those of all."""
+        # What is skipped above it is skipped by choice, and whether this is, too, the ledger says.
+        lenient = {"trigger_rule": "none_failed"} if spec.key in self._lenient else {}
         if spec.kind is TaskKind.EMPTY:
-            return EmptyOperator(task_id=spec.task_id, **{**self._task_args, **arguments})
-        own = {**self._consumer_args, **arguments}
+            return EmptyOperator(task_id=spec.task_id, **{**lenient, **self._task_args, **arguments})
+        own = {**lenient, **self._consumer_args, **arguments}
         return _CONSUMERS[spec.kind](task_id=spec.task_id, nodes=spec.nodes, producer_task_id=self._producer.task_id, **own)
 
     def end(self, tasks: Sequence[BaseOperator]) -> None:
@@ -113,15 +132,18 @@ class WatchedTasks:
         if self._told:
             asset_tasks(self._told, [self._producer, *tasks], ledger=self._ledger, ledger_group=self._group, task_args=self._task_args)
 
-    def _create_producer(self, nodes: list[str], without_task: list[str], excluded_types: tuple[str, ...]) -> BaseOperator:
-        execution = self._execution
+    def _create_producer(self, nodes: list[str], without_task: list[str], behavior: TestBehavior) -> BaseOperator:
+        execution, tests_last = self._execution, behavior is TestBehavior.AFTER_ALL
+        excluded_types = ("test", "unit_test") if behavior is TestBehavior.NONE else ()
         # A priority for all tasks is not meant to put the producer among those that wait for it.
         shared = {name: value for name, value in self._task_args.items() if name not in ("priority_weight", "weight_rule")}
         task_args = {**shared, **self._setup_args}
         if execution.producer is not None:
             from ledger_watcher_airflow.producers.command import make_producer, producer_command  # noqa: PLC0415 - few DAG files need it
 
-            build = DbtCall(project=self._project, profile=self._profile, flags=self._flags, excluded_types=excluded_types)
+            build = DbtCall(
+                project=self._project, profile=self._profile, flags=self._flags, excluded_types=excluded_types, tests_last=tests_last
+            )
             dbt = str(execution.dbt_executable_path or "dbt")
             command = producer_command(build, self._ledger, nodes, executable=dbt, ledger_group=self._group, task_args=task_args)
             return make_producer(execution.producer, command)
@@ -134,6 +156,7 @@ class WatchedTasks:
             "without_task": without_task,
             "flags": self._flags,
             "excluded_types": excluded_types,
+            "tests_last": tests_last,
             "ledger_group": self._group,
             **self._callback,
             **task_args,

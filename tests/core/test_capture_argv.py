@@ -198,3 +198,49 @@ def test_a_selection_that_cannot_be_taken_out_is_refused() -> None:
 def test_the_command_that_lists_what_another_selects(command: str, front: str, options: str) -> None:
     listing = "--quiet --log-format text ls --output json --output-keys unique_id"
     assert DbtCommand.parse(tuple(command.split())).listing() == (*front.split(), *listing.split(), *options.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "parse", "freshness", "test"),
+    [
+        ("dbt build", "dbt parse", "dbt source freshness", "dbt test"),
+        (
+            "uv run dbt --warn-error -q build --profiles-dir p -t prod --vars {} --select a b --exclude c --state s --full-refresh --threads=4",
+            "uv run dbt --warn-error -q parse --profiles-dir p -t prod --vars {} --threads=4",
+            "uv run dbt --warn-error -q source freshness --profiles-dir p -t prod --vars {} --threads=4",
+            "uv run dbt --warn-error -q test --profiles-dir p -t prod --vars {} --select a b --exclude c --state s --threads=4",
+        ),
+        (
+            "dbt build --selector x --resource-type model --empty -x --store-failures",
+            "dbt parse",
+            "dbt source freshness",
+            "dbt test --selector x -x --store-failures",
+        ),
+    ],
+)
+def test_the_other_commands_of_the_same_attempt(command: str, parse: str, freshness: str, test: str) -> None:
+    """The same project, profile and variables; a selection only where the tests of the build are meant."""
+    build = DbtCommand.parse(tuple(command.split()))
+    made = [build.parsing(), build.freshness(), build.testing()]
+    assert [" ".join(one.argv) for one in made] == [parse, freshness, test]
+    assert all(DbtCommand.parse(one.argv) == one for one in made)
+
+
+def test_a_narrowed_check_of_sources_is_still_one() -> None:
+    narrowed = DbtCommand.parse(("dbt", "build", "--threads", "2")).freshness().narrowed("S", {})
+    assert narrowed.argv == ("dbt", "source", "freshness", *STATE, "--threads", "2")
+    assert DbtCommand.parse(narrowed.argv) == narrowed
+
+
+def test_a_build_without_tests() -> None:
+    build = DbtCommand.parse(("dbt", "build", "--select", "a")).without_tests()
+    assert build.argv == ("dbt", "build", "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test", "--select", "a")
+
+
+@pytest.mark.parametrize(
+    ("command", "selects", "chooses_types"),
+    [("dbt build -x", False, False), ("dbt build -s a", True, False), ("dbt build --resource-types model", True, True)],
+)
+def test_whether_a_command_selects(command: str, selects: bool, chooses_types: bool) -> None:
+    parsed = DbtCommand.parse(tuple(command.split()))
+    assert (parsed.selects, parsed.chooses_types) == (selects, chooses_types)

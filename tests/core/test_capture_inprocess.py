@@ -28,7 +28,7 @@ class Stub:
 
     body: Body
 
-    def __init__(self, callbacks: list[Callable[[object], None]]) -> None:
+    def __init__(self, callbacks: list[Callable[[object], None]], manifest: object = None) -> None:
         self.callbacks = callbacks
 
     def fire(self, name: object) -> None:

@@ -108,6 +108,7 @@ def test_the_csv_has_a_row_per_node(root: Path) -> None:
         "skip_cause": "",
         "source": "event",
         "message": "",
+        "by_choice": "",
     }
     assert rows[1]["message"] == 'Runtime Error, in "b"\n  division by zero'
     assert rows[2]["skip_cause"] == "model.shop.b model.shop.x"
@@ -117,7 +118,7 @@ def test_the_columns_of_the_csv_are_stable_and_documented() -> None:
     """Changing or moving one breaks somebody's import: new ones go to the end of this list."""
     assert ",".join(COLUMNS) == (
         "deployment,dag_id,run_id,group,map_index,unique_id,name,resource_type,materialized,relation,attempt,state,status,execution_time,"
-        "started_at,finished_at,rows_affected,failures,query_id,thread,skip_cause,source,message"
+        "started_at,finished_at,rows_affected,failures,query_id,thread,skip_cause,source,message,by_choice"
     )
     text = " ".join(run("--help").stdout.split())
     assert ", ".join(COLUMNS) in text

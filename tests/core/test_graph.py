@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import ProjectView, TaskKind, TaskSpec, TestBehavior, build_graph
+from ledger_watcher.project import ProjectView, SourceRenderingBehavior, TaskKind, TaskSpec, TestBehavior, below_sources, build_graph
 from ledger_watcher.project.manifest import parse_manifest
 from tests.projects import DBT_VERSIONS, manifest, node, real_manifest, shuffled
 
@@ -206,10 +206,15 @@ def test_after_all_shows_one_task_behind_every_leaf() -> None:
     assert specs["all tests"].nodes == ("test.p.both.2", "test.p.t.1")
 
 
-def test_after_all_without_data_tests_has_no_test_task() -> None:
+def test_after_all_without_tests_has_no_test_task() -> None:
     """A task that watches nothing would be green whatever happens."""
+    assert list(graph_of(node("model.p.a"), behavior=TestBehavior.AFTER_ALL)) == ["model.p.a"]
+
+
+def test_after_all_unit_tests_are_tests_like_others() -> None:
+    """They run when all is built, and gate nothing."""
     specs = graph_of(node("model.p.a"), node("unit_test.p.a.u", "model.p.a"), behavior=TestBehavior.AFTER_ALL)
-    assert list(specs) == ["model.p.a"]
+    assert {key: spec.nodes for key, spec in specs.items()} == {"model.p.a": ("model.p.a",), "all tests": ("unit_test.p.a.u",)}
 
 
 def test_none_shows_no_test() -> None:
@@ -217,7 +222,7 @@ def test_none_shows_no_test() -> None:
     assert [spec.nodes for spec in specs.values()] == [("model.p.a",)]
 
 
-@pytest.mark.parametrize("behavior", [TestBehavior.AFTER_EACH, TestBehavior.BUILD, TestBehavior.AFTER_ALL])
+@pytest.mark.parametrize("behavior", [TestBehavior.AFTER_EACH, TestBehavior.BUILD])
 def test_unit_tests_are_watched_by_the_task_of_their_model(behavior: TestBehavior) -> None:
     specs = graph_of(node("model.p.a"), node("unit_test.p.a.u", "model.p.a"), behavior=behavior)
     assert specs["model.p.a"].nodes == ("unit_test.p.a.u", "model.p.a")
@@ -243,6 +248,48 @@ def test_what_lies_below_a_function_waits_for_what_lies_above() -> None:
     )
     assert "function.p.f" not in specs
     assert specs["model.p.b"].upstream == ("model.p.a",)
+
+
+FRESHNESS = {"freshness": {"warn_after": {"count": None, "period": None}, "error_after": {"count": 1, "period": "day"}}}
+NO_FRESHNESS = {"freshness": {"warn_after": {"count": None, "period": None}, "error_after": None, "filter": None}}
+SOURCES = [
+    node("source.p.raw.checked", **FRESHNESS),
+    node("source.p.raw.tested", **NO_FRESHNESS),
+    node("source.p.raw.plain"),
+    node("test.p.t.1", "source.p.raw.tested"),
+    node("test.p.c.2", "source.p.raw.checked"),
+    node("model.p.a", "source.p.raw.checked", "source.p.raw.plain"),
+    node("model.p.e", "model.p.a", materialized="ephemeral"),
+    node("model.p.b", "source.p.raw.tested"),
+]
+
+
+@pytest.mark.parametrize(
+    ("sources", "behavior", "tasks"),
+    [
+        (SourceRenderingBehavior.NONE, TestBehavior.AFTER_ALL, set()),
+        (SourceRenderingBehavior.WITH_TESTS_OR_FRESHNESS, TestBehavior.AFTER_ALL, {"raw_checked_source", "raw_tested_source"}),
+        (SourceRenderingBehavior.ALL, TestBehavior.AFTER_ALL, {"raw_checked_source", "raw_tested_source", "raw_plain_source"}),
+        (SourceRenderingBehavior.ALL, TestBehavior.AFTER_EACH, {"raw_checked.source", "raw_tested.source", "raw_plain_source"}),
+    ],
+)
+def test_which_sources_show_under_which_ids(sources: SourceRenderingBehavior, behavior: TestBehavior, tasks: set[str]) -> None:
+    specs = graph_of(*SOURCES, behavior=behavior, sources=sources)
+    assert {task for key, task in ids(specs).items() if key.startswith("source.")} == tasks
+
+
+def test_a_source_is_a_task_above_its_models_and_empty_without_freshness() -> None:
+    specs = graph_of(*SOURCES, sources=SourceRenderingBehavior.ALL)
+    assert specs["model.p.a"].upstream == ("tests of source.p.raw.checked", "source.p.raw.plain")
+    assert (specs["source.p.raw.checked"].kind, specs["source.p.raw.checked"].nodes) == (TaskKind.SOURCE, ("source.p.raw.checked",))
+    assert {specs[f"source.p.raw.{name}"].kind for name in ("tested", "plain")} == {TaskKind.EMPTY}
+    assert specs["tests of source.p.raw.tested"].nodes == ("test.p.t.1",)
+
+
+def test_what_lies_below_a_checked_source_may_have_a_skipped_task_above_it() -> None:
+    specs = graph_of(*SOURCES, sources=SourceRenderingBehavior.ALL)
+    assert below_sources(specs.values()) == {"tests of source.p.raw.checked", "model.p.a", "model.p.e"}
+    assert below_sources(graph_of(*SOURCES).values()) == frozenset()
 
 
 def test_a_test_of_a_source_gates_the_models_that_read_it() -> None:

@@ -76,6 +76,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(folder / "broken", folder / name)
     prepare(HERE / "projects" / "broken", folder / "own", {"BROKEN_DUCKDB_PATH": str(folder / "own" / "own.duckdb")})  # names the database
     prepare(HERE / "projects" / "each", folder / "each", {"EACH_DUCKDB_PATH": ":memory:"})
+    prepare(HERE / "projects" / "sourced", folder / "sourced", {})
     return folder
 
 

@@ -19,7 +19,7 @@ OTHER = "model.shop.b"
 OK = [Outcome.SUCCESS, Outcome.WARN, Outcome.NOOP, Outcome.REUSED]
 RUNNING = [None, "queued", "running", "up_for_retry", "scheduled", "restarting", "deferred", "not known yet"]
 ENDED = sorted(TERMINAL)
-FAILED = ["failed", "upstream_failed", "skipped", "removed"]
+FAILED = ["failed", "upstream_failed", "removed"]
 
 
 def verdict(state: RunState, producer: str | None, *nodes: str, tried: int = 1) -> Verdict:
@@ -100,6 +100,25 @@ def test_a_node_that_a_content_dbt_never_spoke_of_is_not_in_its_project() -> Non
 
 def test_the_plan_of_an_old_attempt_says_nothing() -> None:
     assert verdict(state_of([began(-100), planned(OTHER), over()]), "success").kind is Kind.RECOVER
+
+
+def test_what_is_skipped_with_its_producer_is_skipped() -> None:
+    """A branch that skips a whole group skips the producer; tasks below sources do not skip by themselves. Of others it is no end that is green."""
+    below_sources = Watcher(nodes=(NODE,), born=BORN, try_number=1, lenient=True)
+    assert decide(below_sources, state_of(), "skipped").kind is Kind.SKIP
+    assert decide(replace(below_sources, try_number=2), state_of(), "skipped").kind is Kind.RECOVER
+    assert verdict(state_of(), "skipped").kind is Kind.FAIL
+
+
+@pytest.mark.parametrize("producer", [*RUNNING, *ENDED])
+def test_a_skip_by_choice_is_final(producer: str | None) -> None:
+    """Whatever the producer does; but a task of several nodes, some of which ran, tells of those."""
+    chosen = done(NODE, Outcome.SKIPPED, by_choice="stale", skip_cause=("source.shop.raw.old",))
+    found = verdict(state_of([began(1), chosen]), producer)
+    assert found.kind is Kind.SKIP
+    assert "source.shop.raw.old" in found.reason
+    for outcome, kind in ((Outcome.SUCCESS, Kind.SUCCEED), (Outcome.FAILED, Kind.FAIL)):
+        assert verdict(state_of([began(1), chosen, done(OTHER, outcome)]), producer, NODE, OTHER).kind is kind
 
 
 @pytest.mark.parametrize("producer", FAILED)
@@ -304,7 +323,7 @@ def test_every_verdict_follows_from_the_records(attempts: list[list[Record]], pr
     if producer in TERMINAL:
         assert found.kind is not Kind.WAIT
     else:
-        assert found.kind is not Kind.RECOVER
+        assert found.kind not in (Kind.RECOVER, Kind.SKIP)
         if found.kind is Kind.FAIL:
             assert set(fresh) == set(watched)
             assert not set(fresh.values()).isdisjoint({Outcome.FAILED, Outcome.CANCELLED})

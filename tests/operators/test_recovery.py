@@ -203,3 +203,15 @@ def test_a_producer_that_cannot_do_it_is_named(scene: Scene, monkeypatch: pytest
     scene.states |= {"orders.run": "running"}
     with pytest.raises(AirflowException, match="clear it together with this task"):
         scene.resume()
+
+
+def test_what_is_skipped_by_choice_is_not_built(scene: Scene) -> None:
+    """Its task is only late."""
+    attempt = Attempt(scene.store, began(0, clear_number=0))
+    attempt.write(planned(RAW, ORDERS, SALES), done(RAW), done(ORDERS, Outcome.FAILED), done(SALES, Outcome.SKIPPED, by_choice="stale"))
+    attempt.end()
+    scene.states |= {"raw_seed": "success", "orders.run": "running", "sales_run": "deferred"}
+    scene.resume()
+    ((asked, _),) = scene.asked
+    assert asked >= {ORDERS}
+    assert SALES not in asked

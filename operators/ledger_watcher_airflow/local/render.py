@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Asset, BaseOperator
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import TESTS, WITHOUT_TASK, ProjectView, TaskKind, TaskSpec, TestBehavior
+from ledger_watcher.project import TESTS, WITHOUT_TASK, ProjectView, SourceRenderingBehavior, TaskKind, TaskSpec, TestBehavior
 from ledger_watcher_airflow.assets import dbt_asset
 from ledger_watcher_airflow.commands import COMMANDS, LIMITED, SELECTION
 from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProfileConfig, ProjectConfig, RenderConfig
@@ -54,7 +54,15 @@ class LocalTasks:
         }
 
     def begin(self, _graph: Sequence[TaskSpec], view: ProjectView, config: RenderConfig) -> None:
-        """Learn what the tasks are of."""
+        """Learn what the tasks are of.
+
+        :raises ConfigError: sources are to be shown.
+        """
+        if config.source_rendering_behavior is not SourceRenderingBehavior.NONE:
+            raise ConfigError(
+                "RenderConfig(source_rendering_behavior=...) is for one run of dbt that checks all sources; with ExecutionMode."
+                f"{self._mode.upper()} leave it out, or use DbtSourceLocalOperator in a task of your own."
+            )
         self._view, self._behavior = view, config.test_behavior
         self._emits = config.emit_datasets
 

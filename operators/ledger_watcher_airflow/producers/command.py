@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from airflow.sdk import BaseOperator
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.verdict import rendered_hash
+from ledger_watcher.verdict import rendered_hash, sources_of
 from ledger_watcher_airflow.flags import DbtCall
 from ledger_watcher_airflow.ledger import LedgerRef
 from ledger_watcher_airflow.producer import PRODUCER_PRIORITY, PRODUCER_TASK_ID
@@ -116,7 +116,8 @@ def producer_command(
 ) -> ProducerCommand:
     """The command of the producer of a DAG or task group.
 
-    :param nodes: unique_ids that have a task: an error of any of them is shown by that task, and does not fail the producer too.
+    :param nodes: unique_ids that have a task: an error of any of them is shown by that task, and does not fail the producer too. If sources are
+        among them, their freshness is checked before the build.
     :param executable: the dbt to run, as it is called where the command runs.
     :raises ConfigError: a variable that looks like a secret, which would stand in Airflow's database and in its UI.
     """
@@ -131,6 +132,8 @@ def producer_command(
         (f"--project-dir={build.project.project_dir}",),
         (f"--rendered={rendered_hash(nodes)}",),
         *([("--deps",)] if build.flags.install_deps else []),
+        *([("--tests-last",)] if build.tests_last else []),
+        *_sources(nodes),
     ]
     return ProducerCommand(
         task_id=PRODUCER_TASK_ID,
@@ -166,6 +169,15 @@ def make_producer(producer: Producer, command: ProducerCommand) -> BaseOperator:
     recovery = CommandRecovery(operator, command.ledger, command.ledger_group)
     vars(operator).update({ATTRIBUTE: CommandAttempt(), "recover": recovery.recover})
     return operator
+
+
+def _sources(nodes: Sequence[str]) -> list[Word]:
+    sources = sources_of(nodes)
+    if not sources:
+        return []
+    from ledger_watcher.capture.plan import pack  # noqa: PLC0415 - few DAG files need it
+
+    return [("--freshness",), (f"--sources={pack(sources)}",)]
 
 
 def _check_no_secret(build: DbtCall) -> None:
