@@ -17,6 +17,7 @@ from ledger_watcher import codec
 from ledger_watcher.capture.console import Console
 from ledger_watcher.capture.events import wanted_line
 from ledger_watcher.capture.runner import Escalation, Launch, Sink
+from ledger_watcher.capture.warden import Warden
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.records import plain
 
@@ -33,7 +34,7 @@ class DbtProcess:
     """One dbt process. Its events go to ``sink``, what a person would see to ``console``. See :class:`~.runner.Runner`.
 
     It has a session of its own, so that a terminal's Ctrl-C does not reach it besides ours, and it gets SIGINT when the thread that
-    called :meth:`run` dies, however that happens (Linux): no orphan goes on working on the warehouse.
+    called :meth:`run` dies, however that happens (Linux), and SIGTERM and SIGKILL as below: no orphan goes on working on the warehouse.
 
     :param grace: seconds from SIGINT to SIGTERM, and from SIGTERM to SIGKILL.
     """
@@ -47,6 +48,7 @@ class DbtProcess:
         self._console = console
         steps = (self._interrupt, lambda: self._kill_group(signal.SIGTERM), lambda: self._kill_group(signal.SIGKILL))
         self._escalation = Escalation(steps, grace)
+        self._grace = grace
         self._process: subprocess.Popen[bytes] | None = None
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._given_up = False
@@ -67,15 +69,17 @@ class DbtProcess:
         # A timeout of the caller's that strikes from here on would leave dbt behind: it has to wait until it can be taken care of.
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            process = self._start(unblocked)
+            self._process = process = self._start(unblocked)
             readers = [self._reader(process.stdout, self._on_stdout), self._reader(process.stderr, self._on_text)]
-            self._process = process
+            warden = Warden(process.pid, self._grace)
             self._escalation.start()
         except BaseException:
+            self._kill_group(signal.SIGKILL)
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
             raise
         returncode = self._wait(process, unblocked)
         self._escalation.ended()
+        warden.dismiss()
         self._drain(readers)
         if self._lost:
             self.problems.append(f"{self._lost} lines of dbt's output could not be taken")

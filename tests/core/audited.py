@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,9 @@ class Site:
 
     folder: Path
     machines: list[Path] = field(default_factory=list)
+    python: Path = Path(sys.executable)
+    env: Mapping[str, str] = field(default_factory=dict)
+    """``python`` has this package, ``env`` says where the dbt is: those of the tests by default."""
 
     @property
     def warehouse(self) -> Path:
@@ -110,11 +114,12 @@ class Site:
             "WAREHOUSE": str(self.warehouse),
             "TMPDIR": str(machine / "tmp"),
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+            **self.env,
             **env,
         }
         options = ("--ledger", str(self.folder / "ledger"), "--dag-id", RUN.dag_id, "--run-id", RUN.run_id, *options)
         return subprocess.Popen(
-            [sys.executable, "-c", "from ledger_watcher.cli import main; main()", "run", *options, "--", "dbt", *(args or ("build",))],
+            [self.python, "-c", "from ledger_watcher.cli import main; main()", "run", *options, "--", "dbt", *(args or ("build",))],
             cwd=project,
             env=environment,
             stdout=subprocess.PIPE,

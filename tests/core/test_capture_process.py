@@ -206,15 +206,17 @@ def test_a_child_that_holds_the_output_open_does_not_hold_us(dbt: FakeDbt, monke
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_no_dbt_outlives_us(dbt: FakeDbt) -> None:
-    """The process that runs dbt is killed with SIGKILL: dbt gets SIGINT, and ends."""
+@pytest.mark.parametrize("deaf", [(), ("INT",), ("INT", "TERM")], ids=lambda deaf: "+".join(deaf) or "nothing")
+def test_no_dbt_outlives_us(dbt: FakeDbt, deaf: tuple[str, ...]) -> None:
+    """The process that runs dbt is killed with SIGKILL: dbt gets SIGINT, and if it does not heed that, SIGTERM and SIGKILL."""
+    ignoring = "".join(f"signal.signal(signal.SIG{name}, signal.SIG_IGN); " for name in deaf)
     code = f"""
         import os
         from pathlib import Path
         from tests.core.fakes import FakeDbt
         from tests.core.test_capture_process import Run
         dbt = FakeDbt(Path({str(dbt.path)!r}), Path({str(dbt.project)!r}))
-        run = Run(dbt, "text(f'pid {{os.getpid()}}'); threading.Event().wait()")
+        run = Run(dbt, "{ignoring}text(f'pid {{os.getpid()}}'); threading.Event().wait()", grace=0.5)
         run.process._console._write = lambda line: print(line, flush=True)
         run()
     """
