@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .tools/npm/.ready
 
-.PHONY: help env tools check test test-ceph test-dbt bench-capture bench-ledger soak demo lock clean
+.PHONY: help env tools check test test-ceph test-dbt test-postgres bench-capture bench-ledger soak demo lock clean
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -38,6 +38,10 @@ test-dbt: $(READY) ## real dbt, every version, on DuckDB and PostgreSQL (DBT_VER
 	@scripts/dbt_venvs.sh $(DBT_VERSIONS)
 	@DBT_VERSIONS="$(DBT_VERSIONS)" $(BIN)/python -m pytest tests/dbt $(ARGS)
 
+test-postgres: $(READY) ## the end-to-end tests with Airflow's metadata in PostgreSQL
+	@scripts/system.sh postgresql
+	@LEDGER_WATCHER_E2E_DATABASE=postgresql $(BIN)/python -m pytest tests/e2e $(ARGS)
+
 bench-capture: $(READY) ## what a ledger costs a dbt run, in time and CPU
 	@scripts/dbt_venvs.sh 1.11
 	@exec $(BIN)/python -m benchmarks.capture_overhead $(ARGS)
@@ -47,11 +51,12 @@ bench-ledger: $(READY) $(TOOLS) ## what the ledger costs: requests, time, memory
 
 SEEDS ?= 5000
 FUZZ_SECONDS ?= 60
-soak: $(READY) ## long: the simulator (SEEDS=5000, and as many examples), the fuzzers (FUZZ_SECONDS=60 each), dbt killed at random
+soak: $(READY) ## long: the simulator (SEEDS=5000, and as many examples), the fuzzers (FUZZ_SECONDS=60 each), dbt killed at random, the storage away
 	@$(BIN)/python -m tests.soak.simulator $(SEEDS)
 	@LEDGER_WATCHER_EXAMPLES=$(SEEDS) $(BIN)/python -m pytest tests/core/test_simulator.py -k Machine --timeout=7200
 	@$(BIN)/python -m tests.soak.fuzz --seconds $(FUZZ_SECONDS)
 	@test ! -e tests/soak/kill_campaign.py || $(BIN)/python -m tests.soak.kill_campaign
+	@$(BIN)/python -m tests.soak.outage
 
 demo: $(READY) ## a real Airflow runs an example project and shows its nodes live
 	@exec $(BIN)/python -m scripts.demo $(ARGS)

@@ -90,9 +90,18 @@ class AirflowClient:
                 return tasks
 
     def clear(
-        self, dag_id: str, run_id: str, task_ids: Sequence[str] | None = None, *, downstream: bool = False, only_failed: bool = False
+        self,
+        dag_id: str,
+        run_id: str,
+        task_ids: Sequence[str | tuple[str, int]] | None = None,
+        *,
+        downstream: bool = False,
+        only_failed: bool = False,
     ) -> list[str]:
-        """Clear task instances of a run (all of them without task_ids), let the run go on, and return the cleared task ids in order."""
+        """Clear task instances of a run (all of them without task_ids), let the run go on, and return the cleared task ids in order.
+
+        Of a mapped task, all instances, or with ``(task_id, map_index)`` one.
+        """
         body: dict[str, object] = {"dag_run_id": run_id, "dry_run": False, "include_downstream": downstream, "only_failed": only_failed}
         if task_ids is not None:
             body["task_ids"] = list(task_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup
@@ -11,6 +12,8 @@ from ledger_watcher.errors import ConfigError
 from ledger_watcher.project import ID_LIMIT, ProjectView, TaskKind, TaskSpec, build_graph, load_project
 from ledger_watcher_airflow.assets import asset_task_ids, dbt_asset
 from ledger_watcher_airflow.config import AssetMode, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+from ledger_watcher_airflow.flags import TEMPLATES
+from ledger_watcher_airflow.late import refuse_late
 from ledger_watcher_airflow.overrides import node_arguments
 from ledger_watcher_airflow.producer import PRODUCER_TASK_ID
 from ledger_watcher_airflow.watched import WatchedTasks
@@ -81,6 +84,13 @@ def _tasks(
     project: ProjectConfig, profile: ProfileConfig, execution: ExecutionConfig, operator_args: Mapping[str, Any], group: str = ""
 ) -> Tasks:
     """What makes the tasks in this mode."""
+    for config in (project, profile, execution):
+        refuse_late(
+            f"{type(config).__name__}({{}}=...)",
+            {one.name: getattr(config, one.name) for one in fields(config) if one.name != "setup_operator_args"},
+        )
+    rest = {name: value for name, value in {**operator_args, **(execution.setup_operator_args or {})}.items() if name not in TEMPLATES}
+    refuse_late("operator_args['{}']", rest)
     project.check()
     profile.check(elsewhere=execution.producer is not None)
     if not execution.execution_mode.node_by_node:

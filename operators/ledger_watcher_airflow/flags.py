@@ -10,12 +10,14 @@ from ledger_watcher import codec
 from ledger_watcher.errors import ConfigError
 from ledger_watcher_airflow.commands import BUILD, LIMITED, Command
 from ledger_watcher_airflow.config import ProfileConfig, ProjectConfig
+from ledger_watcher_airflow.late import is_late, refuse_late
 
 Word = TypeVar("Word")
 
 _LISTS = ("dbt_cmd_flags", "dbt_cmd_global_flags")
 _SELECTIONS = ("select", "exclude")
-_TEMPLATES = ("vars", "env", "select", "exclude", "selector")
+TEMPLATES = ("vars", "env", "select", "exclude", "selector", "target")
+"""What a task renders where it runs dbt itself; a producer that is a command renders the first two."""
 _BOOLEANS = (
     "full_refresh",
     "fail_fast",
@@ -48,7 +50,8 @@ _MEANINGLESS = {
 class DbtFlags:
     """What a user may add to ``dbt build`` and its like.
 
-    The values of ``vars`` and ``env`` are Jinja templates, as operator arguments are; where dbt runs on the worker, so are ``select``, ``exclude`` and ``selector``.
+    The values of ``vars`` and ``env`` are Jinja templates, as operator arguments are; where dbt runs on the worker, so are ``select``, ``exclude``,
+    ``selector`` and ``target``, and each of these may be the result of a task or an argument of a mapped task group.
 
     :param vars: ``--vars``; they win over those of the project configuration (which are no templates).
     :param env: environment variables for dbt, on top of the worker's (or the container's) and of the project configuration's.
@@ -84,6 +87,7 @@ class DbtFlags:
     dbt_cmd_global_flags: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        refuse_late("{}", {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in TEMPLATES})
         for name in ("vars", "env"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ConfigError(f"{name} is a {type(getattr(self, name)).__name__}; write a dict.")
@@ -107,7 +111,8 @@ class DbtFlags:
             if isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} is a string; write a list with one string per argument: {name}=['--threads', '8'].")
         for name in (*_LISTS, *_SELECTIONS):
-            odd = [word for word in getattr(self, name) if not isinstance(word, str)]
+            words = getattr(self, name)
+            odd = [] if is_late(words) else [word for word in words if not isinstance(word, str)]
             if odd:
                 raise ConfigError(f"{name} holds {odd[0]!r}; every argument is a string.")
 
@@ -155,18 +160,22 @@ class DbtCall:
             raise ConfigError(f"{odd[0]}={getattr(self.flags, odd[0])!r}: `{self.command}` has no such option; leave it out.")
 
     @property
+    def templates(self) -> dict[str, Any]:
+        """What is rendered when the task runs."""
+        given = {name: value for name in TEMPLATES if (value := getattr(self.flags, name))}
+        return {**given, **({"args": self.args} if self.args else {})}
+
+    @property
     def env(self) -> dict[str, str]:
         """What is added to the environment."""
         return {**self.project.env_vars, **self.flags.env}
 
     def rendered(self, render: Callable[[dict[str, Any]], Mapping[str, Any]]) -> DbtCall:
         """The same with its templates rendered: late, and not as template fields of the operator, which Airflow stores and shows."""
-        flags = self.flags
-        templates = {name: value for name in _TEMPLATES if (value := getattr(flags, name))}
-        if not (templates or self.args):
+        if not self.templates:
             return self
-        found = dict(render({**templates, "args": self.args}))
-        return replace(self, args=found.pop("args"), flags=replace(flags, **found))
+        found = dict(render(self.templates))
+        return replace(self, args=found.pop("args", self.args), flags=replace(self.flags, **found))
 
     def argv(self, executable: str) -> tuple[str, ...]:
         """The command line, with ``--vars`` as JSON."""

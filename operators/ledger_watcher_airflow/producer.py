@@ -14,6 +14,7 @@ from ledger_watcher.verdict import HANDLED, errors_of, sources_of
 from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_artifacts
 from ledger_watcher_airflow.config import ExecutionConfig, ProducerRetryOn, ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
+from ledger_watcher_airflow.late import wait_for_late
 from ledger_watcher_airflow.ledger import LedgerRef, run_key
 from ledger_watcher_airflow.states import done_nodes
 
@@ -77,6 +78,7 @@ class DbtProducerWatcherOperator(BaseOperator):
             excluded_types=tuple(excluded_types),
             tests_last=tests_last,
         )
+        wait_for_late(self, self.build.templates.values())
         self.ledger_group = ledger_group
         self._callbacks = checked("callback", callback)
         self._callback_args = dict(callback_args or {})

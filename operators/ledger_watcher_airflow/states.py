@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,18 +12,39 @@ if TYPE_CHECKING:
 def task_states(ti: Any, task_ids: Sequence[str] | None = None) -> dict[str, str | None]:  # noqa: ANN401 - Airflow's RuntimeTaskInstance or its like
     """State of every task of the run that ``ti`` belongs to, by task_id: for a mapped task, those of the same map index.
 
-    One request.
-
     :param task_ids: of these few only: thousands would not fit into the URL.
     """
-    mapped = ti.map_index is not None and ti.map_index >= 0
-    of = {"map_index": ti.map_index if mapped else None, **({"task_ids": list(task_ids)} if task_ids is not None else {})}
-    found = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], **of).get(ti.run_id) or {}
-    suffix = f"_{ti.map_index}" if mapped else ""
-    return {
-        task_id.removesuffix(suffix) if suffix else task_id: None if state is None else str(getattr(state, "value", state))
-        for task_id, state in found.items()
-    }
+    return states_in(ti.get_task_states, dag_id=ti.dag_id, run_id=ti.run_id, map_index=ti.map_index, task_ids=task_ids)
+
+
+def states_in(
+    get_task_states: Callable[..., dict[str, Any]],
+    *,
+    dag_id: str,
+    run_id: str,
+    map_index: int | None,
+    task_ids: Sequence[str] | None = None,
+) -> dict[str, str | None]:
+    """State of tasks of a run, by task_id, asked with ``RuntimeTaskInstance.get_task_states``: for a map index, those of this index.
+
+    One request. Airflow expands each task of a mapped group when that task's own dependencies allow it, so that one that is waited for may have no
+    instance of this index yet: for any of ``task_ids`` that is not found, a second request asks for the state of what is to be expanded.
+    """
+    mapped = map_index is not None and map_index >= 0
+    one: dict[str, Any] = {"dag_id": dag_id, "run_ids": [run_id]}
+    some = {} if task_ids is None else {"task_ids": list(task_ids)}
+    found = get_task_states(**one, **some, map_index=map_index if mapped else None).get(run_id) or {}
+    suffix = f"_{map_index}" if mapped else ""
+    states = {task_id.removesuffix(suffix) if suffix else task_id: _word(state) for task_id, state in found.items()}
+    missing = [task_id for task_id in task_ids or () if task_id not in states] if mapped else []
+    if missing:
+        unexpanded = get_task_states(**one, task_ids=missing, map_index=None).get(run_id) or {}
+        states.update({task_id: _word(unexpanded[task_id]) for task_id in missing if task_id in unexpanded})
+    return states
+
+
+def _word(state: Any) -> str | None:  # noqa: ANN401 - Airflow's enum, or a text
+    return None if state is None else str(getattr(state, "value", state))
 
 
 def done_nodes(ti: Any, dag: DAG | None, producer: str) -> frozenset[str]:  # noqa: ANN401 - as above

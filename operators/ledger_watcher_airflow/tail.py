@@ -35,6 +35,11 @@ NOTICE_AFTER = 180.0
 """Seconds after which a waiting task says in its log what it waits for, again and again."""
 UNKNOWN = "not known yet"
 LONGEST_BACKOFF = 15.0
+_NOT_STARTED = frozenset({None, "scheduled", "queued"})
+_NO_START = (
+    "; it does not start: has its queue a worker, and its pool a free slot? A pool with include_deferred counts these waiting tasks, too: give the "
+    "producer another one, ExecutionConfig(setup_operator_args={'pool': ...})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ class Tail:
                 if verdict.kind is not Kind.WAIT:
                     return verdict
                 if loop.time() >= notice_at:
-                    notice(f"Still waiting: {verdict.reason}{self._trouble()}")
+                    notice(f"Still waiting: {verdict.reason}{self._no_start()}{self._trouble()}")
                     notice_at = loop.time() + NOTICE_AFTER
                 event.clear()
                 timer = loop.call_at(notice_at, event.set)
@@ -211,6 +216,10 @@ class Tail:
         self.problem = error
         self._rounds_done, self.producer = self._seen
         self._wake(self._events)
+
+    def _no_start(self) -> str:
+        """What to look at if the producer has been waiting for its first try all the while."""
+        return _NO_START if self._rounds_done and self._runner() in _NOT_STARTED else ""
 
     def _trouble(self) -> str:
         return f" (the ledger cannot be read: {self.problem})" if self.problem else ""

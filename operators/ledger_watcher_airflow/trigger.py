@@ -17,6 +17,7 @@ from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Warnings, warnings_of
 from ledger_watcher_airflow.decision import Kind, Watcher, fresh_record
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
+from ledger_watcher_airflow.states import states_in
 from ledger_watcher_airflow.tail import TailKey, tail_for
 
 RECOVER = "recover"
@@ -174,14 +175,11 @@ def born_at(task_instance_id: object) -> datetime:
 
 async def producer_state(key: TailKey) -> str | None:
     """State of the producer's task, ``removed`` if the run no longer has it, ``None`` if it was not started."""
-    states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+    states = await sync_to_async(states_in)(
+        RuntimeTaskInstance.get_task_states,
         dag_id=key.run.dag_id,
+        run_id=key.run.run_id,
+        map_index=key.run.map_index,
         task_ids=[key.producer],
-        run_ids=[key.run.run_id],
-        map_index=key.run.map_index if key.run.map_index >= 0 else None,
     )
-    found = states.get(key.run.run_id) or {}
-    if not found:
-        return "removed"
-    state = next(iter(found.values()))
-    return None if state is None else str(getattr(state, "value", state))
+    return states.get(key.producer, "removed")

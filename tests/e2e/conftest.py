@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import pytest
 import requests
 
 from scripts.airflow_stack import AirflowStack
+from scripts.postgres import HOST, Postgres
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "operators" / "ledger_watcher_airflow" / "example_dags" / "dbt"
@@ -69,6 +71,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the projects, their databases and the local ledger are."""
     folder = tmp_path_factory.mktemp("e2e")
     prepare(EXAMPLES / "jaffle", folder / "jaffle_local", {})
+    prepare(HERE / "projects" / "regions", folder / "regions", {"REGIONS_DUCKDB_PATH": ":memory:"})
     for name in ("jaffle_s3", "jaffle_group", "jaffle_first", "jaffle_second"):
         shutil.copytree(folder / "jaffle_local", folder / name)
     prepare(HERE / "projects" / "broken", folder / "broken", {"BROKEN_DUCKDB_PATH": ":memory:"})
@@ -82,7 +85,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def airflow(home: Path, s3: SimpleNamespace) -> Iterator[AirflowStack]:
-    """The real thing: scheduler with LocalExecutor, dag-processor, triggerer, api-server; metadata in SQLite."""
+    """The real thing: scheduler with LocalExecutor, dag-processor, two triggerers, api-server."""
     env = {
         **s3.env,
         "E2E_HOME": str(home),
@@ -92,5 +95,19 @@ def airflow(home: Path, s3: SimpleNamespace) -> Iterator[AirflowStack]:
     }
     dags = home / "dags"
     shutil.copytree(HERE / "dags", dags)
-    with AirflowStack(home / "airflow", dags, env=env) as stack:
+    with _database() as url, AirflowStack(home / "airflow", dags, env=env, database_url=url, triggerers=2) as stack:
         yield stack
+
+
+@contextmanager
+def _database() -> Iterator[str | None]:
+    """Where Airflow keeps its metadata: in SQLite, or, with LEDGER_WATCHER_E2E_DATABASE=postgresql, in a PostgreSQL of its own."""
+    name = os.environ.get("LEDGER_WATCHER_E2E_DATABASE", "sqlite")
+    if name == "sqlite":
+        yield None
+        return
+    if name != "postgresql":
+        pytest.fail(f"LEDGER_WATCHER_E2E_DATABASE={name}: only sqlite and postgresql are known")
+    with Postgres() as server:
+        server.create_database("airflow")
+        yield f"postgresql+psycopg2://{server.user}:{server.password}@{HOST}:{server.port}/airflow"

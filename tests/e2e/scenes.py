@@ -123,6 +123,11 @@ class Scene:
         logs = self.airflow.home.glob(f"logs/dag_id={self.dag_id}/run_id={run_id}/task_id=*/attempt=*.log")
         return Counter(path.parent.name.removeprefix("task_id=") for path in logs if ".trigger." not in path.name)
 
+    def watchers(self, task_id: str, run_id: str = "one") -> set[str]:
+        """The triggerers that the first try of a task has been in, by the logs that each of them writes."""
+        logs = self.airflow.home.glob(f"logs/dag_id={self.dag_id}/run_id={run_id}/task_id={task_id}/attempt=1.log.trigger.*.log")
+        return {path.name for path in logs}
+
     def attempts(self, run_id: str = "one") -> list[Attempt]:
         """All attempts in the ledger, oldest first."""
         follower = RunFollower(open_store(str(self.ledger)), RunKey(dag_id=self.dag_id, run_id=run_id), whole=True)

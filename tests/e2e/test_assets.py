@@ -23,7 +23,7 @@ def events(airflow: AirflowStack, dag_id: str) -> list[tuple[str, str, dict[str,
         "where source_dag_id = :d order by asset_event.id",
         {"d": dag_id},
     )
-    return [(uri.rpartition("/")[2], task, json.loads(extra)) for uri, task, extra in rows]
+    return [(uri.rpartition("/")[2], task, extra if isinstance(extra, dict) else json.loads(extra)) for uri, task, extra in rows]
 
 
 def started(airflow: AirflowStack, dag_id: str) -> list[tuple[str, str]]:

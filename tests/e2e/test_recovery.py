@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ledger_watcher.records import Outcome
+from scripts.airflow_client import until
 from scripts.airflow_stack import AirflowStack
 from tests.e2e.scenes import PRODUCER, Scene, prepare_projects
 
@@ -30,11 +32,12 @@ PROJECTS = {
     "killed_retried": SLOW,
     "killed_triggerer": SLOW,
     "killed_recovery": SLOW,
+    "timed_out": (*SLOW, "slow.yml"),
     "two_runs": GATE,
     "backfilled": GATE,
 }
 OPEN = ("cleared_nodes", "cleared_whole", "two_runs")
-AT_ONCE = ("flaky", "wide", "cleared_nodes", "cleared_failed", "cleared_whole", "created_again", "marked")
+AT_ONCE = ("flaky", "wide", "cleared_nodes", "cleared_failed", "cleared_whole", "created_again", "marked", "timed_out")
 """Whose first runs are started together: what is of interest comes after them."""
 
 
@@ -224,17 +227,43 @@ def test_a_killed_producer_is_named_or_goes_on(scene: Callable[[str], Scene]) ->
 
 
 def test_a_killed_triggerer_loses_nothing(scene: Callable[[str], Scene]) -> None:
+    """There are two of them, and both are killed in turn: so one had a task that waits, which went to the other, or to its successor."""
     killed = scene("killed_triggerer")
     killed.start()
     killed.touched("slow.began")
     killed.reach("first_run", "success")
-    before = killed.airflow.pids()["triggerer"]
-    killed.airflow.kill_service("triggerer")
+    assert until(lambda: bool(killed.watchers("slow_run")), 60)
+    before, watched = killed.airflow.pids(), killed.watchers("slow_run")
+
+    def restarted(name: str) -> bool:
+        return killed.airflow.pids().get(name, before[name]) != before[name]
+
+    for name in ("triggerer", "triggerer-2"):
+        killed.airflow.kill_service(name)
+        assert until(partial(restarted, name), 60)
+    assert until(lambda: killed.watchers("slow_run") > watched, 60)
     killed.switch("slow.go").touch()
     assert killed.end() == "success"
-    assert killed.airflow.pids()["triggerer"] != before
     assert killed.workers() == {PRODUCER: 1}
     assert set(killed.tries().values()) == {1}
+
+
+def test_a_timeout_ends_the_waiting_as_for_every_sensor(scene: Callable[[str], Scene]) -> None:
+    """The producer runs on, the task that waited for too long fails, and is not tried again although it has a try left."""
+    timed = scene("timed_out")
+    timed.reach("slow_run", "failed")
+    assert timed.tasks()[PRODUCER] == "running"
+    timed.switch("slow.go").touch()
+    assert timed.end() == "failed"
+    assert timed.tasks() == {
+        PRODUCER: "success",
+        "first_run": "success",
+        "slow_run": "failed",
+        "slow_too_run": "success",
+        "below_slow_run": "upstream_failed",
+    }
+    assert timed.tries()["slow_run"] == 1
+    assert "AirflowSensorTimeout" in timed.log("slow_run")
 
 
 def test_a_killed_recovery_is_taken_up_by_a_retry(scene: Callable[[str], Scene]) -> None:

@@ -124,15 +124,17 @@ def test_a_task_group_stands_between_two_tasks(airflow: AirflowStack) -> None:
 
 
 def test_two_groups_have_a_ledger_each(airflow: AirflowStack, home: Path) -> None:
-    """Two groups of one DAG run write two ledgers; each is complete."""
+    """Two groups of one DAG run, nested and of the same id, write two ledgers; each is complete, and what is behind them waits for both."""
     run_id, state = run(airflow, "jaffle_two_groups", 180)
     assert state == "success", states(airflow, "jaffle_two_groups", run_id)
-    for group in ("first", "second"):
+    for group in ("first.dbt", "second.inner.dbt"):
         seen = show(str(home / "ledger"), "jaffle_two_groups", run_id, "--group", group)
         assert {node["state"] for node in seen["nodes"]} == {"success"}
-        assert worker_logs(airflow, "jaffle_two_groups", run_id) == [
-            f"{one}.{task}" for one in ("first", "second") for task in ("dbt_assets", PRODUCER)
-        ]
+    assert worker_logs(airflow, "jaffle_two_groups", run_id) == ["dbt_assets", PRODUCER, "first.dbt.dbt_assets", f"first.dbt.{PRODUCER}"]
+    ended = dict(
+        airflow.sql("select task_id, end_date from task_instance where dag_id = 'jaffle_two_groups' and run_id = :r", {"r": run_id})
+    )
+    assert ended.pop("after") >= max(end for task, end in ended.items() if not task.endswith("dbt_assets"))
 
 
 def test_a_failing_model_shows_as_itself(airflow: AirflowStack, home: Path) -> None:
@@ -178,7 +180,12 @@ def test_each_task_can_run_dbt_itself(airflow: AirflowStack, home: Path) -> None
     assert "`dbt run` failed (exit code 1): model.each.bad" in airflow.logs("each", run_id, "dbt.bad_run")
     assert "Unable to do partial parsing" not in airflow.logs("each", run_id, "dbt.good.test")
     assert "each.below_bad" in airflow.logs("each", run_id, "ls")
-    assert airflow.sql("select count(*) from rendered_task_instance_fields where dag_id = 'each' and rendered_fields != '{}'")[0][0] == 0
+    assert (
+        airflow.sql(
+            "select count(*) from rendered_task_instance_fields where dag_id = 'each' and cast(rendered_fields as varchar) != '{}'"
+        )[0][0]
+        == 0
+    )
     assert airflow.sql("select count(*) from xcom where dag_id = 'each'")[0][0] == 0
 
 

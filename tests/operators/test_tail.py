@@ -512,6 +512,25 @@ def test_long_waiting_is_told_again_and_again(store: CountingStore, key: TailKey
     play(scene)
 
 
+@pytest.mark.parametrize("state", [None, "scheduled", "queued"])
+def test_a_producer_that_does_not_start_is_named_with_what_to_look_at(
+    store: CountingStore, key: TailKey, monkeypatch: pytest.MonkeyPatch, state: str | None
+) -> None:
+    """In a pool with include_deferred, the tasks that wait may fill it: nobody but them can tell."""
+    monkeypatch.setattr(tail_module, "NOTICE_AFTER", 0.05)
+
+    async def scene() -> None:
+        notices: list[str] = []
+        producer = Script(state)
+        task = watch(tail_for(key, poll=POLL, producer_state=producer), notices=notices)
+        await until(lambda: notices and "setup_operator_args={'pool': ...}" in notices[-1])
+        producer.now = "running"
+        await until(lambda: "include_deferred" not in notices[-1])
+        task.cancel()
+
+    play(scene)
+
+
 def test_cancelled_watchers_leave_nothing_and_disturb_nobody(store: CountingStore, key: TailKey) -> None:
     async def scene() -> None:
         tail = tail_for(key, poll=POLL, producer_state=Script())

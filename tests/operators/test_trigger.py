@@ -379,7 +379,6 @@ def test_the_id_that_airflow_makes_holds_the_time() -> None:
     [
         ({RUN.run_id: {PRODUCER: "running"}}, "running"),
         ({RUN.run_id: {PRODUCER: None}}, None),
-        ({RUN.run_id: {f"{PRODUCER}_3": "success"}}, "success"),
         ({RUN.run_id: {}}, "removed"),
         ({}, "removed"),
     ],

@@ -14,6 +14,7 @@ from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_artifac
 from ledger_watcher_airflow.commands import SELECTION, Command
 from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, InvocationMode, ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
+from ledger_watcher_airflow.late import wait_for_late
 from ledger_watcher_airflow.producers.venvs import VenvSpec, dbt_of
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class DbtLocalBaseOperator(BaseOperator):
             macro=macro_name,
             args=args or {},
         )
+        wait_for_late(self, self.call.templates.values())
         self.nodes = tuple(nodes)
         self._callbacks = checked("callback", callback)
         self._callback_args = dict(callback_args or {})

@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.verdict import rendered_hash, sources_of
 from ledger_watcher_airflow.flags import DbtCall
+from ledger_watcher_airflow.late import refuse_late
 from ledger_watcher_airflow.ledger import LedgerRef
 from ledger_watcher_airflow.producer import PRODUCER_PRIORITY, PRODUCER_TASK_ID
 from ledger_watcher_airflow.producers.attempt import ATTRIBUTE, CommandAttempt, CommandRecovery
@@ -42,6 +43,10 @@ _ATTEMPT = {
 _LIMIT = 100_000
 """Characters of a packed set of nodes: for Linux, one argument may have 131,072 bytes, and a shell's whole command is one."""
 
+_INSTEAD = (
+    "a producer that is a command is made of templates; write one, such as \"{{ ['north', 'south'][ti.map_index] }}\" or "
+    "\"{{ ti.xcom_pull(task_ids='regions')[ti.map_index] }}\""
+)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"DBT_ENV_SECRET|passw|secret|token|credential|api_?key|private_?key|access_?key", re.IGNORECASE)
 
@@ -119,8 +124,9 @@ def producer_command(
     :param nodes: unique_ids that have a task: an error of any of them is shown by that task, and does not fail the producer too. If sources are
         among them, their freshness is checked before the build.
     :param executable: the dbt to run, as it is called where the command runs.
-    :raises ConfigError: a variable that looks like a secret, which would stand in Airflow's database and in its UI.
+    :raises ConfigError: a variable that looks like a secret, which would stand in Airflow's database and in its UI; a value that is no template.
     """
+    refuse_late("operator_args['{}']", build.templates, _INSTEAD)
     _check_no_secret(build)
     fixed = {"--ledger": ledger.uri, "--deployment": ledger.deployment, "--group": ledger_group}
     variables = json_of(build.project.dbt_vars, build.flags.vars)

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, TaskGroup
 
 from ledger_watcher_airflow import DbtDag, DbtTaskGroup, ExecutionConfig, InvocationMode, ProfileConfig, ProjectConfig, RenderConfig
 
@@ -34,5 +34,9 @@ with DAG("jaffle_group", **COMMON):
     before, after = EmptyOperator(task_id="before"), EmptyOperator(task_id="after")
     before >> DbtTaskGroup("dbt", **dbt("jaffle_group", LOCAL)) >> after
 
-with DAG("jaffle_two_groups", **COMMON):
-    DbtTaskGroup("first", **dbt("jaffle_first", LOCAL)) >> DbtTaskGroup("second", **dbt("jaffle_second", LOCAL))
+with DAG("jaffle_two_groups", **COMMON):  # of the same id, one of them two groups deep, whose tasks are called as if there were none
+    with TaskGroup("first") as first:
+        DbtTaskGroup("dbt", **dbt("jaffle_first", LOCAL))
+    with TaskGroup("second") as second, TaskGroup("inner"):
+        DbtTaskGroup("dbt", prefix_group_id=False, **dbt("jaffle_second", LOCAL))
+    first >> second >> EmptyOperator(task_id="after")
