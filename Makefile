@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .tools/npm/.ready
 
-.PHONY: help env tools check test test-ceph test-dbt test-postgres bench-capture bench-ledger soak demo lock clean
+.PHONY: help env tools check test test-ceph test-dbt test-postgres test-distributed bench-capture bench-ledger soak demo lock clean
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -42,6 +42,12 @@ test-postgres: $(READY) ## the end-to-end tests with Airflow's metadata in Postg
 	@scripts/system.sh postgresql
 	@LEDGER_WATCHER_E2E_DATABASE=postgresql $(BIN)/python -m pytest tests/e2e $(ARGS)
 
+test-distributed: $(READY) ## Airflow on Celery, Redis and PostgreSQL: two workers, dbt on one of them, the ledger on S3
+	@scripts/system.sh redis-server postgresql
+	@scripts/dbt_venvs.sh 1.11
+	@scripts/venv.sh distributed
+	@LEDGER_WATCHER_DISTRIBUTED=1 exec .venv-distributed/bin/python -m pytest tests/distributed $(ARGS)
+
 bench-capture: $(READY) ## what a ledger costs a dbt run, in time and CPU
 	@scripts/dbt_venvs.sh 1.11
 	@exec $(BIN)/python -m benchmarks.capture_overhead $(ARGS)
@@ -65,4 +71,4 @@ lock: $(READY) ## pin the development environment anew
 	@scripts/lock.sh
 
 clean: ## remove environments and leftovers
-	rm -rf .venv .venv-providers .tools .work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-providers .venv-distributed .tools .work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,22 +11,16 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 GRACE = 2.0  # seconds from SIGTERM to SIGKILL
-SERVICES = {
-    "migrate": ["db", "migrate"],
-    "api-server": ["api-server"],
-    # The log servers listen on every interface, and on one machine the api-server reads the files.
-    "scheduler": ["scheduler", "--skip-serve-logs"],
-    "dag-processor": ["dag-processor"],
-    "triggerer": ["triggerer", "--skip-serve-logs"],
-}
 # Imported once, before the forks: what two of the services need.
 COMMON = (
     "airflow.__main__",
@@ -36,7 +30,7 @@ COMMON = (
     "airflow.cli.commands.db_command",
 )
 # Declaring its routes is much of the api-server's start, and needs no database yet.
-API_SERVER = ("airflow.api_fastapi.core_api.routes.public", "airflow.api_fastapi.core_api.routes.ui")
+ROUTES = ("airflow.api_fastapi.core_api.routes.public", "airflow.api_fastapi.core_api.routes.ui")
 OTHERS = (
     "airflow.cli.commands.dag_processor_command",
     "airflow.cli.commands.scheduler_command",
@@ -45,6 +39,25 @@ OTHERS = (
     "airflow.sdk.execution_time.task_runner",  # for the scheduler's workers
 )
 _PDEATHSIG, _SUBREAPER = 1, 36  # <linux/prctl.h>
+
+
+class Service(NamedTuple):
+    """`airflow <argv>`. Forked, if `env` is empty; else a process started anew in its `AIRFLOW_HOME`, with `env` over the nanny's environment."""
+
+    argv: list[str]
+    env: Mapping[str, str]
+
+    def become(self) -> None:
+        """Make this process the service. It returns at the end of a forked one only."""
+        if self.env:
+            os.chdir(self.env["AIRFLOW_HOME"])
+            os.execve(sys.executable, [sys.executable, "-m", "airflow", *self.argv], {**os.environ, **self.env})  # noqa: S606 - argv, as all of this project
+        sys.argv = ["airflow", *self.argv]
+        importlib.import_module("airflow.__main__").main()
+
+
+MIGRATE = Service(["db", "migrate"], {})
+API_SERVER = Service(["api-server"], {})
 
 
 class Journal:
@@ -71,42 +84,44 @@ class Journal:
 
 
 class Nanny:
-    """Forks the services and watches over them; in a forked service, `run` returns that service's arguments."""
+    """Forks the services and watches over them; in a forked process, `run` returns the service that it is to become.
 
-    def __init__(self, journal: Journal, triggerers: int) -> None:
+    :param services: what runs beside the api-server, by name.
+    """
+
+    def __init__(self, journal: Journal, services: Mapping[str, Service]) -> None:
         self.pid = os.getpid()
         self._journal = journal
         self._running: dict[int, str] = {}
-        self._later = {name: argv for name, argv in SERVICES.items() if name not in {"migrate", "api-server"}}
-        self._later |= {f"triggerer-{number}": SERVICES["triggerer"] for number in range(2, triggerers + 1)}
+        self._services = services
 
-    def run(self) -> list[str]:
+    def run(self) -> Service:
         """Start everything and wait until told to end (SystemExit), in the nanny; return at once in a service."""
         _import(COMMON)
         gc.freeze()
         migrated, tell = os.pipe()
         if not (migration := self._fork("migrate")):
-            return SERVICES["migrate"]
+            return MIGRATE
         if not self._fork("api-server"):
             gc.set_threshold(100_000, 50, 50)  # a million objects are made, all of them to stay
-            _import(API_SERVER)
+            _import(ROUTES)
             os.read(migrated, 1)
-            return SERVICES["api-server"]
+            return API_SERVER
         _import(OTHERS)
         _pid, status = os.waitpid(migration, 0)
         if self._ended(migration, status):
             sys.exit("the database could not be migrated")
         os.write(tell, b"1")
         gc.freeze()
-        for name, argv in self._later.items():
+        for name, service in self._services.items():
             if not self._fork(name):
-                return argv
+                return service
         while True:
             pid, status = os.wait()
             gone = self._running.get(pid, "")
             # Killed, and started again, as a service manager does. One that ends on its own has a reason, which is reported.
-            if self._ended(pid, status) == -signal.SIGKILL and gone in self._later and not self._fork(gone):
-                return self._later[gone]
+            if self._ended(pid, status) == -signal.SIGKILL and gone in self._services and not self._fork(gone):
+                return self._services[gone]
 
     def end(self) -> None:
         """SIGTERM to the services, and after a grace SIGKILL to every descendant; returns when there is none."""
@@ -195,19 +210,20 @@ def _import(modules: Iterable[str]) -> None:
 
 
 def main() -> None:
-    """Arguments: the pid of the program that started the stack, the journal (logs are beside it), the number of triggerers."""
+    """Arguments: the pid of the program that started the stack, and the journal (logs are beside it). Input: the services, as JSON."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     ctypes.CDLL(None).prctl(_SUBREAPER, 1)
     end_with_parent(int(sys.argv[1]))
     del sys.path[0]  # this folder
     gc.disable()  # nothing but imports up to the forks
-    nanny = Nanny(Journal(Path(sys.argv[2])), int(sys.argv[3]))
+    services = {name: Service(*parts) for name, parts in json.load(sys.stdin).items()}  # not an argument: everyone sees those
+    nanny = Nanny(Journal(Path(sys.argv[2])), services)
     try:
-        sys.argv = ["airflow", *nanny.run()]
+        service = nanny.run()
     finally:
         if os.getpid() == nanny.pid:
             nanny.end()
-    importlib.import_module("airflow.__main__").main()
+    service.become()
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
 """A real Airflow on 127.0.0.1, for the end-to-end tests and the demo.
 
-Api-server, scheduler with LocalExecutor, dag-processor and triggerers, in processes of their own, configured only by environment
-variables. `airflow_nanny` starts and ends them; `airflow_client` has what one asks of them.
+Api-server, scheduler with LocalExecutor (or Celery's and its workers), dag-processor and triggerers, in processes of their own, configured
+only by environment variables. `airflow_nanny` starts and ends them; `airflow_client` has what one asks of them.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping
@@ -40,9 +42,13 @@ class AirflowStack(AirflowClient):
     :param env: more environment for all services; wins over what this class sets (`AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL`, ...).
     :param database_url: a SQLAlchemy URL of an existing database; SQLite in `home` without it.
     :param parallelism: worker processes of the LocalExecutor.
+    :param workers: Celery workers, by service name, and the queue of each; `env` has `AIRFLOW__CELERY__BROKER_URL` and `..RESULT_BACKEND` then.
+        Not waited for by `start`: their tasks wait in the broker.
+    :param apart: more environment for single services (scheduler, triggerer-2, a worker, ...). Each of them is a process started anew in
+        `home/<name>`, which is its AIRFLOW_HOME and its HOME, with its logs; it shares the DAGs' folder with the others, and no more.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is something that a deployment varies
         self,
         home: Path,
         dags_folder: Path,
@@ -51,6 +57,8 @@ class AirflowStack(AirflowClient):
         database_url: str | None = None,
         parallelism: int = 8,
         triggerers: int = 1,
+        workers: Mapping[str, str] = MappingProxyType({}),
+        apart: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         self.home = home.resolve()
         name = str(uuid.uuid4())
@@ -64,10 +72,15 @@ class AirflowStack(AirflowClient):
             **_configuration(self.home, self.url, parallelism),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags_folder),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._engine.url.render_as_string(hide_password=False),
+            **({"AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"} if workers else {}),
             **env,
             MARKER: name,
         }
         self._triggerers = triggerers
+        self._services = {
+            service: airflow_nanny.Service(argv, self._own(service, apart[service]) if service in apart else {})
+            for service, argv in _commands(triggerers, workers).items()
+        }
         self._journal = airflow_nanny.Journal(self.log_folder / f"journal-{name}")
         self._nanny: subprocess.Popen[bytes] | None = None
 
@@ -86,7 +99,9 @@ class AirflowStack(AirflowClient):
         """
         self.log_folder.mkdir(parents=True, exist_ok=True)
         self._journal.path.unlink(missing_ok=True)
-        (self.home / "airflow.cfg").touch()  # else each service writes the defaults into it
+        for home in [self.home, *(Path(service.env["AIRFLOW_HOME"]) for service in self._services.values() if service.env)]:
+            home.mkdir(exist_ok=True)
+            (home / "airflow.cfg").touch()  # else each service writes the defaults into it
         try:
             self._run(timeout)
         except BaseException:
@@ -135,11 +150,20 @@ class AirflowStack(AirflowClient):
 
     def _run(self, timeout: float) -> None:
         began = time.time()
-        command = [sys.executable, airflow_nanny.__file__, str(os.getpid()), str(self._journal.path), str(self._triggerers)]
-        with (self.log_folder / "nanny.log").open("wb") as log:
-            self._nanny = subprocess.Popen(command, env=self._env, cwd=self.home, start_new_session=True, stdout=log, stderr=log)
+        command = [sys.executable, airflow_nanny.__file__, str(os.getpid()), str(self._journal.path)]
+        with (self.log_folder / "nanny.log").open("wb") as log, tempfile.TemporaryFile("w+") as services:
+            json.dump(self._services, services)
+            services.seek(0)
+            self._nanny = subprocess.Popen(
+                command, env=self._env, cwd=self.home, start_new_session=True, stdin=services, stdout=log, stderr=log
+            )
         if not until(lambda: self._is_healthy(began), timeout):
             raise StackError(f"Airflow is not healthy after {timeout} s (running: {', '.join(self.pids())}); see {self.log_folder}")
+
+    def _own(self, service: str, env: Mapping[str, str]) -> dict[str, str]:
+        """The environment of a service that stands apart."""
+        home = str(self.home / service)
+        return {"AIRFLOW_HOME": home, "HOME": home, "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": f"{home}/bundles", **env}
 
     def _is_gone(self) -> bool:
         left = airflow_nanny.marked(self.marker)
@@ -167,6 +191,17 @@ class AirflowStack(AirflowClient):
             if health[name]["status"] != "healthy" or datetime.fromisoformat(health[name][f"latest_{name}_heartbeat"]).timestamp() < began:
                 return False
         return self._triggerers == 1 or self.call("GET", "jobs?job_type=TriggererJob&is_alive=true")["total_entries"] >= self._triggerers
+
+
+def _commands(triggerers: int, workers: Mapping[str, str]) -> dict[str, list[str]]:
+    """What runs beside the api-server. The log servers listen on every interface, and on one machine the files are there to be read."""
+    triggerer = ["triggerer", "--skip-serve-logs"]
+    found = {"scheduler": ["scheduler", "--skip-serve-logs"], "dag-processor": ["dag-processor"], "triggerer": triggerer}
+    found |= {f"triggerer-{number}": triggerer for number in range(2, triggerers + 1)}
+    for name, queue in workers.items():
+        one = ["--queues", queue, "--celery-hostname", f"{name}@%h", "--concurrency", "2"]
+        found[name] = ["celery", "worker", "--skip-serve-logs", "--without-gossip", "--without-mingle", *one]
+    return found
 
 
 def _inherited() -> dict[str, str]:

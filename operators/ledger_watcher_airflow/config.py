@@ -186,6 +186,7 @@ class ExecutionConfig:
     :param producer_retry_on: what the producer's ``retries`` are for: ``UNFINISHED``, runs of dbt that did not end (killed, no connection), or
         ``NODE_ERRORS``, failed nodes too: their tasks then wait for the producer's last try, and use none of their own.
     :param setup_operator_args: for the producer only, instead of what ``operator_args`` say: Airflow arguments, dbt flags, callbacks.
+        Where it runs (``queue``, ``executor``, ``executor_config``) nodes' tasks run dbt again, too, unless ``operator_args`` place them.
     :param source_freshness_skip: decides which nodes are not built because of stale sources: called on the worker with a list of
         :class:`~ledger_watcher.capture.freshness.SourceFreshness` and the unique_ids that would be skipped (those with no other sources than stale
         ones), it returns the unique_ids that are. For ``RenderConfig(source_rendering_behavior=...)``, and not with ``producer``.

@@ -53,6 +53,8 @@ _CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
 _VIRTUALENV = ("py_requirements", "py_system_site_packages", "pip_install_options")
 _CALLBACK = ("callback", "callback_args")
 _WAITING = (*WAITING, "on_warning_callback")
+_PLACE = ("queue", "executor", "executor_config")
+"""What says where a task runs. A node's task is on a worker to run dbt again, which may be nowhere but where the producer is."""
 
 
 class WatchedTasks:
@@ -117,6 +119,7 @@ class WatchedTasks:
             sorted(node.unique_id for node in view.nodes.values() if node.resource_type in WITHOUT_TASK),
             config.test_behavior,
         )
+        self._consumer_args = {**{name: getattr(self._producer, name) for name in _PLACE}, **self._consumer_args}
 
     def task(self, spec: TaskSpec, **arguments: Any) -> BaseOperator:
         """The task of a node; ``arguments`` are those of this task alone, over those of all."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,45 +12,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import requests
 
 from scripts.airflow_stack import AirflowStack
 from scripts.postgres import HOST, Postgres
+from tests.e2e.moto import moto_server
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "operators" / "ledger_watcher_airflow" / "example_dags" / "dbt"
-BUCKET = "ledgers"
 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[SimpleNamespace]:
-    """A moto_server process: ``url`` and the ``env`` that points any S3 client at it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    env = {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
-    try:
-        session = requests.Session()
-        retries = requests.adapters.Retry(total=60, connect=60, backoff_factor=0.1, backoff_max=0.5)
-        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retries))
-        session.put(f"{url}/{BUCKET}", timeout=5).raise_for_status()
-        yield SimpleNamespace(url=url, env=env, ledger=f"s3://{BUCKET}/e2e")
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
+    with moto_server() as server:
+        yield server
 
 
 def prepare(source: Path, target: Path, env: dict[str, str]) -> None:

@@ -130,12 +130,17 @@ class Scene:
 
     def attempts(self, run_id: str = "one") -> list[Attempt]:
         """All attempts in the ledger, oldest first."""
-        follower = RunFollower(open_store(str(self.ledger)), RunKey(dag_id=self.dag_id, run_id=run_id), whole=True)
-        found: dict[int, Attempt] = {}
-        while (entries := follower.advance()) is not None:
-            for entry in entries:
-                _fold(found, entry.epoch, entry.record)
-        return [found[epoch] for epoch in sorted(found)]
+        return attempts_of(str(self.ledger), RunKey(dag_id=self.dag_id, run_id=run_id))
+
+
+def attempts_of(ledger: str, run: RunKey) -> list[Attempt]:
+    """All attempts of a run, oldest first."""
+    follower = RunFollower(open_store(ledger), run, whole=True)
+    found: dict[int, Attempt] = {}
+    while (entries := follower.advance()) is not None:
+        for entry in entries:
+            _fold(found, entry.epoch, entry.record)
+    return [found[epoch] for epoch in sorted(found)]
 
 
 def _fold(found: dict[int, Attempt], epoch: int, record: object) -> None:

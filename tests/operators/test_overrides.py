@@ -97,9 +97,29 @@ def test_the_producer_may_have_its_priority_and_flags(make_dag: MakeDag) -> None
 
 
 def test_a_producer_elsewhere_has_them_too(make_dag: MakeDag) -> None:
-    execution = ExecutionConfig(ledger_uri=LEDGER, producer=bash_producer(), setup_operator_args={"queue": "setup"})
+    execution = ExecutionConfig(ledger_uri=LEDGER, producer=bash_producer(), setup_operator_args={"pool": "setup"})
     dag = make_dag(execution_config=execution)
-    assert {task.task_id for task in dag.tasks if task.queue == "setup"} == {PRODUCER}
+    assert {task.task_id for task in dag.tasks if task.pool == "setup"} == {PRODUCER}
+
+
+def test_a_task_that_may_run_dbt_is_where_the_producer_is(dag_of: Callable[..., DbtDag]) -> None:
+    """A recovery is in the task of a node, and dbt may be nowhere else; ``dbt_assets`` runs none. A node's own word counts more."""
+    place = {"queue": "dbt", "executor": "CeleryExecutor", "executor_config": {"image": "dbt"}}
+    dag = dag_of(
+        {"queue": "node"},
+        default_args={"queue": "default_args"},
+        execution_config=ExecutionConfig(ledger_uri=LEDGER, setup_operator_args={**place, "pool": "warehouse"}),
+    )
+    found = {task.task_id: (task.queue, task.executor, task.executor_config, task.pool) for task in dag.tasks}
+    assert found[PRODUCER] == ("dbt", "CeleryExecutor", {"image": "dbt"}, "warehouse")
+    assert found["other_run"] == ("dbt", "CeleryExecutor", {"image": "dbt"}, "default_pool")
+    assert found["orders.run"] == ("node", "CeleryExecutor", {"image": "dbt"}, "default_pool")
+    assert found["dbt_assets"] == ("default_args", None, {}, "default_pool")
+
+
+def test_a_producer_says_its_place_itself(make_dag: MakeDag) -> None:
+    execution = ExecutionConfig(ledger_uri=LEDGER, producer=bash_producer(queue="far"))
+    assert make_dag(execution_config=execution).get_task("sales_run").queue == "far"
 
 
 @pytest.mark.parametrize("name", ["deferrable", "poke_interval", "on_warning_callback"])

@@ -20,7 +20,7 @@ CHECKS = sorted((Path(__file__).parent / "providers").glob("check_*.py"))
 @pytest.fixture(scope="session")
 def providers() -> Path:
     """The Python that has all providers, made by the project's own script."""
-    done = subprocess.run([str(ROOT / "scripts" / "providers.sh")], check=False, capture_output=True, text=True)
+    done = subprocess.run([str(ROOT / "scripts" / "venv.sh"), "providers"], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return ROOT / ".venv-providers" / "bin" / "python"
 

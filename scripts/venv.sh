@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Makes .venv-NAME with exactly the packages of requirements/NAME.txt and this project, editable. NAME: providers (Airflow with the providers whose
+# operators run dbt elsewhere, for tests/operators/test_producer_factories.py) or distributed (Airflow on Celery, for make test-distributed).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+name=$1
+uv=$(command -v uv || echo .tools/bin/uv)
+export UV_PYTHON_DOWNLOADS=never
+venv=.venv-$name
+mkdir -p .work
+exec 9>".work/$name.lock"
+flock 9 # of two test runs, one makes it
+[ -x "$venv/bin/python" ] || "$uv" venv --quiet --python .venv/bin/python "$venv"
+"$uv" pip sync --quiet --python "$venv/bin/python" --require-hashes "requirements/$name.txt"
+"$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation --editable .
