@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pins the development environment, those of tests/dbt and of the producers' providers, and uv itself, for every Python that is supported,
+# Pins the development environment, those of tests/dbt, of tests/cosmos and of the producers' providers, and uv itself, for every Python that is supported,
 # with hashes and without the registry's address.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,6 +7,7 @@ uv=$(command -v uv || echo .tools/bin/uv)
 options=(--quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --upgrade)
 "$uv" pip compile pyproject.toml --group dev "${options[@]}" -o requirements/dev.txt
 "$uv" pip compile pyproject.toml --group providers "${options[@]}" -o requirements/providers.txt
+"$uv" pip compile pyproject.toml --group cosmos "${options[@]}" -o requirements/cosmos.txt
 echo uv | "$uv" pip compile - "${options[@]}" -o requirements/uv.txt
 
 # One environment per line of dbt-core with the adapters of that line, and what installs this project into it. DuckDB 2 came after them all.
