@@ -47,7 +47,7 @@ class Hiding:
         """
         path = path or name
         if isinstance(value, Mapping):
-            return {key: self.tree(one, secret, str(key), literal=literal, path=f"{path}_{key}") for key, one in value.items()}
+            return {key: self.tree(one, secret, str(key), literal=literal, path=f"{path}_{key}".lstrip("_")) for key, one in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.tree(one, secret, name, literal=literal, path=f"{path}_{place}") for place, one in enumerate(value)]
         if not isinstance(value, str) or not value:

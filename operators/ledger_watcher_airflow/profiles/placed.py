@@ -69,7 +69,7 @@ def written(mapping: ProfileMapping, profile_name: str, target_name: str) -> tup
             f"{type(mapping).__name__}({getattr(mapping, 'conn_id', '')!r}) cannot make a profile: {error}. Correct its connection, or its arguments."
         ) from error
     hiding = Hiding()
-    tree = hiding.tree(hiding.referred(_loaded(contents, mapping), env), looks_secret, profile_name, literal=False)
+    tree = hiding.tree(hiding.referred(_loaded(contents, mapping), env), looks_secret, "", literal=False)
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     left = {name: value for name, value in env.items() if _refers(text, name) or not _refers(contents, name)}
     return text, {**left, **hiding.env}
