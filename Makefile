@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .tools/npm/.ready
 
-.PHONY: help env tools check test test-ceph test-dbt test-postgres test-distributed bench-capture bench-ledger soak demo lock clean
+.PHONY: help env tools check test test-ceph test-cosmos test-dbt test-postgres test-distributed bench-capture bench-ledger soak demo lock clean
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -31,6 +31,10 @@ test: check $(TOOLS) ## check, then unit, integration, browser and end-to-end te
 test-ceph: $(READY) ## the storage contract on a real Ceph too (installs Debian's packages as root)
 	@scripts/tools.sh ceph
 	@LEDGER_WATCHER_CEPH=1 $(BIN)/python -m pytest tests/core/test_storage_contract.py tests/core/test_storage_faults.py -k ceph $(ARGS)
+
+test-cosmos: $(READY) ## profiles of Airflow connections, field by field beside those of astronomer-cosmos
+	@scripts/venv.sh cosmos
+	@.venv-cosmos/bin/python -m pytest tests/cosmos $(ARGS)
 
 DBT_VERSIONS ?= 1.8 1.9 1.10 1.11 fusion
 test-dbt: $(READY) ## real dbt, every version, on DuckDB and PostgreSQL (DBT_VERSIONS="1.8 1.11" for some)
@@ -71,4 +75,4 @@ lock: $(READY) ## pin the development environment anew
 	@scripts/lock.sh
 
 clean: ## remove environments and leftovers
-	rm -rf .venv .venv-providers .venv-distributed .tools .work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-cosmos .venv-providers .venv-distributed .tools .work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Pins the development environment, those of tests/dbt, of the producers' providers and of tests/distributed, and uv itself, for every Python that is supported,
-# with hashes and without the registry's address.
+# Pins the development environment, those of tests/dbt, tests/cosmos, tests/distributed and of the producers' providers, and uv itself, for every
+# Python that is supported, with hashes and without the registry's address.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=$(command -v uv || echo .tools/bin/uv)
@@ -8,6 +8,7 @@ options=(--quiet --universal --python-version 3.10 --generate-hashes --no-emit-i
 "$uv" pip compile pyproject.toml --group dev "${options[@]}" -o requirements/dev.txt
 "$uv" pip compile pyproject.toml --group providers "${options[@]}" -o requirements/providers.txt
 "$uv" pip compile pyproject.toml --group distributed --constraint requirements/dev.txt "${options[@]}" -o requirements/distributed.txt
+"$uv" pip compile pyproject.toml --group cosmos "${options[@]}" -o requirements/cosmos.txt
 echo uv | "$uv" pip compile - "${options[@]}" -o requirements/uv.txt
 
 # One environment per line of dbt-core with the adapters of that line, and what installs this project into it. DuckDB 2 came after them all.

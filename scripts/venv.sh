@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv-NAME with exactly the packages of requirements/NAME.txt and this project, editable. NAME: providers (Airflow with the providers whose
-# operators run dbt elsewhere, for tests/operators/test_producer_factories.py) or distributed (Airflow on Celery, for make test-distributed).
+# operators run dbt elsewhere, for tests/operators/test_producer_factories.py), distributed (Airflow on Celery, for make test-distributed) or
+# cosmos (Airflow with a released astronomer-cosmos, for make test-cosmos).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=$1

@@ -16,6 +16,7 @@ from ledger_watcher.errors import ConfigError
 from ledger_watcher.project import SourceRenderingBehavior, TestBehavior
 from ledger_watcher.storage import check_scheme, split_uri
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef
+from ledger_watcher_airflow.profiles.surface import ProfileMapping, check_mapping
 
 _ONE_RUN = frozenset({"ledger_uri", "ledger_conn_id", "producer", "producer_retry_on", "source_freshness_skip", "poll_interval"})
 """Of an :class:`ExecutionConfig`, what is said of one run of dbt that all tasks mirror."""
@@ -121,16 +122,28 @@ class ProjectConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileConfig:
-    """The dbt profile: which entry of which ``profiles.yml``.
+    """The dbt profile: which entry of which ``profiles.yml``, or of which Airflow connection.
 
     :param profile_name: entry of profiles.yml.
     :param target_name: output of that entry; the entry's own ``target`` if not given.
     :param profiles_yml_filepath: the file; dbt looks in the project and in ``~/.dbt`` if not given.
+    :param profile_mapping: makes the profile of an Airflow connection, where dbt is started (:mod:`ledger_watcher_airflow.profiles`, or an object of
+        astronomer-cosmos).
+    :raises ConfigError: both of them, or what is no mapping.
     """
 
     profile_name: str
     target_name: str | None = None
     profiles_yml_filepath: str | Path | None = None
+    profile_mapping: ProfileMapping | None = None
+
+    def __post_init__(self) -> None:
+        if self.profile_mapping is not None:
+            if self.profiles_yml_filepath is not None:
+                raise ConfigError(
+                    "ProfileConfig(profiles_yml_filepath=..., profile_mapping=...): each of them is a profile; leave one of them out."
+                )
+            check_mapping(self.profile_mapping)
 
     @property
     def file(self) -> Path | None:

@@ -142,7 +142,8 @@ class DbtCall:
     :param command: ``dbt build`` if not given.
     :param tests_last: a build whose tests run when all else is built; whoever starts it sees to that.
     :param macro: what ``dbt run-operation`` runs, with ``args``, whose values are Jinja templates.
-    :raises ConfigError: flags that the command does not have.
+    :param profile_env: environment variables of a profile that was made of a mapping; ``secret_env``, which of them are secret.
+    :raises ConfigError: flags that the command does not have, or that contradict the profile.
     """
 
     project: ProjectConfig
@@ -153,11 +154,18 @@ class DbtCall:
     command: Command = BUILD
     macro: str | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
+    profile_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_env: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         odd = self.flags.given(LIMITED - self.command.takes)
         if odd:
             raise ConfigError(f"{odd[0]}={getattr(self.flags, odd[0])!r}: `{self.command}` has no such option; leave it out.")
+        words = (*self.flags.dbt_cmd_global_flags, *self.flags.dbt_cmd_flags)
+        if self.profile.profile_mapping is not None and any(word.partition("=")[0] == "--profiles-dir" for word in words):
+            raise ConfigError(
+                "--profiles-dir together with ProfileConfig(profile_mapping=...): each of them is a profile; leave one of them out."
+            )
 
     @property
     def templates(self) -> dict[str, Any]:
@@ -168,7 +176,7 @@ class DbtCall:
     @property
     def env(self) -> dict[str, str]:
         """What is added to the environment."""
-        return {**self.project.env_vars, **self.flags.env}
+        return {**self.project.env_vars, **self.flags.env, **self.profile_env}
 
     def rendered(self, render: Callable[[dict[str, Any]], Mapping[str, Any]]) -> DbtCall:
         """The same with its templates rendered: late, and not as template fields of the operator, which Airflow stores and shows."""

@@ -16,6 +16,7 @@ from ledger_watcher_airflow.config import ExecutionConfig, ProducerRetryOn, Prof
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.late import wait_for_late
 from ledger_watcher_airflow.ledger import LedgerRef, run_key
+from ledger_watcher_airflow.profiles.placed import placed
 from ledger_watcher_airflow.states import done_nodes
 
 if TYPE_CHECKING:
@@ -121,24 +122,25 @@ class DbtProducerWatcherOperator(BaseOperator):
             group=self.ledger_group,
             map_index=-1 if ti.map_index is None else ti.map_index,
         )
-        build = self.build.rendered(lambda values: self.render_template(values, context, self.get_template_env()))
         self.log.info("Ledger: %s/%s", self.ledger.uri.rstrip("/"), run.prefix)
-        request = CaptureRequest(
-            command=build.argv(self.executable()),
-            in_process=self.runs_in_process(),
-            project_dir=build.project.project_dir,
-            env=build.env,
-            try_number=ti.try_number,
-            clear_number=getattr(dag_run, "clear_number", None),
-            since=getattr(dag_run, "start_date", None),
-            tests_last=build.tests_last,
-            **self._sources(),
-            **what,
-        )
-        if build.flags.install_deps:
-            self._install_deps(request)
-        self._capture = Capture(self.ledger.store(), run, request)
-        return self._capture.run()
+        with placed(self.build.rendered(lambda values: self.render_template(values, context, self.get_template_env()))) as build:
+            request = CaptureRequest(
+                command=build.argv(self.executable()),
+                in_process=self.runs_in_process(),
+                project_dir=build.project.project_dir,
+                env=build.env,
+                redact_env=build.secret_env,
+                try_number=ti.try_number,
+                clear_number=getattr(dag_run, "clear_number", None),
+                since=getattr(dag_run, "start_date", None),
+                tests_last=build.tests_last,
+                **self._sources(),
+                **what,
+            )
+            if build.flags.install_deps:
+                self._install_deps(request)
+            self._capture = Capture(self.ledger.store(), run, request)
+            return self._capture.run()
 
     def _sources(self) -> dict[str, Any]:
         """What is asked for the sources that have tasks."""

@@ -16,6 +16,7 @@ from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, Invoca
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.late import wait_for_late
 from ledger_watcher_airflow.producers.venvs import VenvSpec, dbt_of
+from ledger_watcher_airflow.profiles.placed import placed
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -109,8 +110,8 @@ class DbtLocalBaseOperator(BaseOperator):
         from ledger_watcher.capture.bare import BareRun  # noqa: PLC0415 - a DAG file's parse needs none of it
 
         try:
-            request = self._request(context)
-            with BareRun(request, shared=bool(self.nodes)) as self._dbt:
+            call = self.call.rendered(lambda values: self.render_template(values, context, self.get_template_env()))
+            with placed(call) as call, BareRun(self._request(call), shared=bool(self.nodes)) as self._dbt:
                 if self._killed:
                     self._dbt.interrupt()
                 result = self._dbt.run()
@@ -146,16 +147,16 @@ class DbtLocalBaseOperator(BaseOperator):
         """
         return self.execution_config.executable()
 
-    def _request(self, context: Context) -> CaptureRequest:
+    def _request(self, call: DbtCall) -> CaptureRequest:
         from ledger_watcher.capture.request import CaptureRequest  # noqa: PLC0415
         from ledger_watcher.deps import install_deps_once  # noqa: PLC0415
 
-        call = self.call.rendered(lambda values: self.render_template(values, context, self.get_template_env()))
         request = CaptureRequest(
             command=call.argv(self.executable()),
             in_process=self.execution_config.runs_in_process(),
             project_dir=call.project.project_dir,
             env=call.env,
+            redact_env=call.secret_env,
             only=frozenset(self.nodes) or None,
         )
         if self.nodes:

@@ -124,9 +124,11 @@ def producer_command(
     :param nodes: unique_ids that have a task: an error of any of them is shown by that task, and does not fail the producer too. If sources are
         among them, their freshness is checked before the build.
     :param executable: the dbt to run, as it is called where the command runs.
-    :raises ConfigError: a variable that looks like a secret, which would stand in Airflow's database and in its UI; a value that is no template.
+    :raises ConfigError: a variable that looks like a secret, which would stand in Airflow's database and in its UI; a value that is no template;
+        a profile of an Airflow connection, which is not where the command runs.
     """
     refuse_late("operator_args['{}']", build.templates, _INSTEAD)
+    _check_no_mapping(build)
     _check_no_secret(build)
     fixed = {"--ledger": ledger.uri, "--deployment": ledger.deployment, "--group": ledger_group}
     variables = json_of(build.project.dbt_vars, build.flags.vars)
@@ -184,6 +186,18 @@ def _sources(nodes: Sequence[str]) -> list[Word]:
     from ledger_watcher.capture.plan import pack  # noqa: PLC0415 - few DAG files need it
 
     return [("--freshness",), (f"--sources={pack(sources)}",)]
+
+
+def _check_no_mapping(build: DbtCall) -> None:
+    mapping = build.profile.profile_mapping
+    if mapping is not None:
+        raise ConfigError(
+            f"ProfileConfig(profile_mapping={type(mapping).__name__}(...)) reads an Airflow connection on the worker, but ExecutionConfig(producer=...) "
+            "runs dbt elsewhere, and a password on its way there would stand in Airflow's database. Put a profiles.yml where dbt runs, with "
+            "{{ env_var('DBT_ENV_SECRET_PASSWORD') }} for each secret; say ProfileConfig(profiles_yml_filepath=...) with its path there; and give the "
+            "variable by the operator's own means: secrets= or env_from= of a Kubernetes pod, the secrets of the task definition or job, "
+            "private_environment= of a Docker container, the environment of the host."
+        )
 
 
 def _check_no_secret(build: DbtCall) -> None:
