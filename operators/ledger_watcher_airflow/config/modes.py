@@ -1,0 +1,72 @@
+"""The choices of the configuration."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ledger_watcher.errors import ConfigError
+
+
+class ExecutionMode(str, Enum):
+    """How dbt is run."""
+
+    WATCHER = "watcher"
+    """dbt runs once; one task per node mirrors the ledger."""
+    WATCHER_VIRTUALENV = "watcher_virtualenv"
+    """The same, with the dbt of a virtual environment that the worker makes from ``operator_args={"py_requirements": [...]}``."""
+    LOCAL = "local"
+    """One task per node, each of which runs dbt for its node, on a worker. There is no producer and no ledger."""
+    VIRTUALENV = "virtualenv"
+    """The same, with the dbt of a virtual environment."""
+
+    @property
+    def node_by_node(self) -> bool:
+        """Each task runs dbt itself."""
+        return self in (ExecutionMode.LOCAL, ExecutionMode.VIRTUALENV)
+
+    @property
+    def in_virtualenv(self) -> bool:
+        """The worker makes the environment of dbt."""
+        return self in (ExecutionMode.WATCHER_VIRTUALENV, ExecutionMode.VIRTUALENV)
+
+
+class ProducerRetryOn(str, Enum):
+    """What the producer's retries are for."""
+
+    UNFINISHED = "unfinished"
+    NODE_ERRORS = "node_errors"
+
+
+class InvocationMode(str, Enum):
+    """How dbt is started."""
+
+    DBT_RUNNER = "dbt_runner"
+    """In the process of the task that runs dbt, where dbt is installed together with Airflow."""
+    SUBPROCESS = "subprocess"
+    """Any dbt executable: another virtualenv, dbt Fusion."""
+
+
+class AssetMode(str, Enum):
+    """Which task tells Airflow of what dbt built."""
+
+    PER_RUN = "per_run"
+    """One task at the end, ``dbt_assets``: one worker for the run."""
+    PER_NODE = "per_node"
+    """Each node's own task, which then ends on a worker and has its asset as an outlet in Airflow's graph of assets."""
+
+
+class LoadMode(str, Enum):
+    """Where the nodes of the DAG come from."""
+
+    AUTOMATIC = "automatic"
+    DBT_MANIFEST = "dbt_manifest"
+
+
+def take_member(config: object, name: str, choices: type[Enum]) -> None:
+    """Accept a member's value for the member: compared as it is, a word would silently mean something else."""
+    value = getattr(config, name)
+    try:
+        object.__setattr__(config, name, choices(value))
+    except ValueError as error:
+        known = ", ".join(f"{choices.__name__}.{member.name}" for member in choices)
+        raise ConfigError(f"{type(config).__name__}({name}={value!r}) is not known here; choose one of {known}.") from error

@@ -1,0 +1,120 @@
+"""The dbt project and its profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ledger_watcher.errors import ConfigError
+from ledger_watcher_airflow.profiles.surface import ProfileMapping, check_mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectConfig:
+    """The dbt project.
+
+    :param dbt_project_path: folder of ``dbt_project.yml``, where dbt runs.
+    :param manifest_path: the manifest that the DAG is drawn from; ``target/manifest.json`` of the project if not given.
+    :param project_name: what to call the project where it has to have a name; from the manifest if not given.
+    :param dbt_vars: ``--vars`` of every dbt command.
+    :param env_vars: environment variables for dbt.
+    """
+
+    dbt_project_path: str | Path = field(kw_only=False)
+    manifest_path: str | Path | None = None
+    project_name: str | None = None
+    dbt_vars: Mapping[str, Any] = field(default_factory=dict)
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def project_dir(self) -> Path:
+        """The project's folder."""
+        return Path(self.dbt_project_path).expanduser()
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest's path."""
+        return Path(self.manifest_path).expanduser() if self.manifest_path else self.project_dir / "target" / "manifest.json"
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` for a folder that is there but is no dbt project.
+
+        A folder that is absent is no error here: the project may live only where the producer runs.
+        """
+        if self.project_dir.is_dir() and not (self.project_dir / "dbt_project.yml").is_file():
+            raise ConfigError(
+                f"{self.project_dir} is not a dbt project: it has no dbt_project.yml. Correct ProjectConfig(dbt_project_path=...)."
+            )
+        if not self.project_dir.is_dir() and not self.manifest_path:
+            raise ConfigError(
+                f"There is no dbt project at {self.project_dir}. Correct ProjectConfig(dbt_project_path=...), or, if the project is only where the "
+                "producer runs, give ProjectConfig(manifest_path=...) as well."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileConfig:
+    """The dbt profile: which entry of which ``profiles.yml``, or of which Airflow connection.
+
+    :param profile_name: entry of profiles.yml.
+    :param target_name: output of that entry; the entry's own ``target`` if not given.
+    :param profiles_yml_filepath: the file; dbt looks in the project and in ``~/.dbt`` if not given.
+    :param profile_mapping: makes the profile of an Airflow connection, where dbt is started (:mod:`ledger_watcher_airflow.profiles`, or an object of
+        astronomer-cosmos).
+    :raises ConfigError: both of them, or what is no mapping.
+    """
+
+    profile_name: str
+    target_name: str | None = None
+    profiles_yml_filepath: str | Path | None = None
+    profile_mapping: ProfileMapping | None = None
+
+    def __post_init__(self) -> None:
+        if self.profile_mapping is not None:
+            if self.profiles_yml_filepath is not None:
+                raise ConfigError(
+                    "ProfileConfig(profiles_yml_filepath=..., profile_mapping=...): each of them is a profile; leave one of them out."
+                )
+            check_mapping(self.profile_mapping)
+
+    @property
+    def file(self) -> Path | None:
+        """The profiles file."""
+        return Path(self.profiles_yml_filepath).expanduser() if self.profiles_yml_filepath else None
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The dbt flags that choose the profile."""
+        folder = ("--profiles-dir", str(self.file.parent)) if self.file else ()
+        target = ("--target", self.target_name) if self.target_name else ()
+        return (*folder, "--profile", self.profile_name, *target)
+
+    def check(self, *, elsewhere: bool = False) -> None:
+        """Raise :class:`ConfigError` if the file is not named profiles.yml, cannot be read, or lacks the profile or target.
+
+        ``elsewhere``: dbt runs on another host, so that it is no error if the file is not here.
+        """
+        file = self.file
+        if file is None or (elsewhere and file.name == "profiles.yml" and not file.exists()):
+            return
+        if file.name != "profiles.yml":
+            raise ConfigError(f"ProfileConfig(profiles_yml_filepath={str(file)!r}): dbt reads a file named profiles.yml only; rename it.")
+        try:
+            content = yaml.safe_load(file.read_text())
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read ({error}); correct ProfileConfig(profiles_yml_filepath=...).") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file} is not valid YAML: {error}. Correct it; `dbt debug` shows what dbt makes of it.") from error
+        profiles = {name: value for name, value in content.items() if name != "config"} if isinstance(content, dict) else {}
+        if self.profile_name not in profiles:
+            raise ConfigError(f"{file} has no profile {self.profile_name!r}; it has {', '.join(sorted(map(str, profiles))) or 'none'}.")
+        profile = profiles[self.profile_name]
+        outputs = (profile.get("outputs") if isinstance(profile, dict) else None) or {}
+        if self.target_name and self.target_name not in outputs:
+            raise ConfigError(
+                f"Profile {self.profile_name!r} in {file} has no target {self.target_name!r}; it has {', '.join(sorted(map(str, outputs))) or 'none'}."
+            )
