@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.airflow._chart import chart
 from benchmarks.airflow._dags import ARMS
 from benchmarks.airflow._projects import PROJECTS
 from benchmarks.airflow._report import about, report, summary
@@ -72,6 +73,7 @@ def main(  # noqa: PLR0913, PLR0917 - one per option
     click.echo(text)
     if table:
         table.write_text(text, "utf-8")
+        table.with_suffix(".svg").write_text(chart(results), "utf-8")
 
 
 if __name__ == "__main__":

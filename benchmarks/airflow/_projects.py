@@ -41,9 +41,9 @@ def fhir() -> list[Node]:
 
 
 def fhir40() -> list[Node]:
-    """40 models of them, parents first, and the seeds."""
+    """40 models of them, parents first, behind the seeds."""
     kept: dict[str, Node] = {}
-    todo = {node.name: node for node in fhir()}
+    todo = {node.name: node for node in sorted(fhir(), key=lambda node: not node.seed)}
     while sum(not node.seed for node in kept.values()) < 40:  # noqa: PLR2004
         name = next(name for name, node in todo.items() if set(node.parents) <= set(kept))
         kept[name] = todo.pop(name)
