@@ -43,9 +43,18 @@ def _words(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @click.option("--json", "raw", type=click.Path(path_type=Path, dir_okay=False), help="A file for the raw figures; it grows run by run.")
 @click.option("--table", type=click.Path(path_type=Path, dir_okay=False), help="A file for the table, with the chart beside it.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Environment for Airflow's services, again and again.")
+@click.option("--warm-up/--no-warm-up", default=True, help="Run a small DAG first wherever an Airflow was started.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="A folder for all files, logs too, to be kept.")
-def main(  # noqa: PLR0913, PLR0917 - one per option
-    projects: list[str], arms: list[str], rounds: int, raw: Path | None, table: Path | None, settings: tuple[str, ...], keep: Path | None
+def main(  # noqa: PLR0913 - one per option
+    projects: list[str],
+    arms: list[str],
+    rounds: int,
+    raw: Path | None,
+    table: Path | None,
+    settings: tuple[str, ...],
+    *,
+    warm_up: bool,
+    keep: Path | None,
 ) -> None:
     """Measure."""
     pairs = [(project, ARMS[name]) for project in projects for name in arms if name != "local" or project in ("fhir40", "jaffle")]
@@ -59,11 +68,11 @@ def main(  # noqa: PLR0913, PLR0917 - one per option
         s3 = stack.enter_context(bucket(home / "s3.log"))
         bench = stack.enter_context(Bench(home, _ENVIRONMENTS, servers, s3, settings=dict(one.split("=", 1) for one in settings)))
         airflows = {arm.environment: arm for _, arm in pairs if arm.mode is not None}
-        for project, arm in dict.fromkeys([*pairs, *((_WARM_UP, arm) for arm in airflows.values())]):
+        for project, arm in dict.fromkeys([*pairs, *((_WARM_UP, arm) for arm in airflows.values() if warm_up)]):
             bench.prepare(arm, project)
         for number in range(rounds):
             for project, arm in pairs if number % 2 == 0 else reversed(pairs):  # nobody always comes first
-                if arm.mode is not None and bench.environment != arm.environment:
+                if warm_up and arm.mode is not None and bench.environment != arm.environment:
                     bench.run(airflows[arm.environment], _WARM_UP, 0)
                 results.append(bench.run(arm, project, number))
                 click.echo(summary(results[-1], results), err=True)

@@ -18,6 +18,8 @@ class Arm:
     environment: str = "own"
     mode: str | None = None
     s3: bool = False
+    flags: tuple[str, ...] = ("--profile", PROFILE)
+    """That it gives dbt: dbt parses anew where those of the run before were others (``vars_hash`` in dbt's parser/manifest.py)."""
     more: str = ""
     """Arguments of its ``DbtDag``."""
 
@@ -29,7 +31,7 @@ class Arm:
 ARMS = {
     arm.name: arm
     for arm in (
-        Arm("cli", "`dbt build`"),
+        Arm("cli", "`dbt build`", flags=()),
         Arm("watcher", "WATCHER, ledger in a folder", mode="WATCHER"),
         Arm("s3", "WATCHER, ledger on S3 (moto)", mode="WATCHER", s3=True),
         Arm(
@@ -39,7 +41,7 @@ ARMS = {
             more='operator_args={"trigger_rule": "always"}, render_config=RenderConfig(emit_datasets=False)',
         ),
         Arm("local", "LOCAL", mode="LOCAL"),
-        Arm("cosmos", "astronomer-cosmos WATCHER", environment="cosmos", mode="WATCHER"),
+        Arm("cosmos", "astronomer-cosmos WATCHER", environment="cosmos", mode="WATCHER", flags=("--profile", PROFILE, "--target", "dev")),
     )
 }
 DBT = ARMS["cli"]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -50,13 +51,13 @@ def forget(folder: Path) -> None:
         path.unlink()
 
 
-def run_dbt(dbt: Path, verb: str, project: Path, logs: Path) -> tuple[float, float]:
+def run_dbt(dbt: Path, verb: str, project: Path, logs: Path, flags: Sequence[str] = ()) -> tuple[float, float]:
     """``dbt VERB`` of a project; returns seconds of wall clock and of CPU.
 
     :raises RuntimeError: it failed; with the end of its output.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DBT_")}
-    argv = [str(dbt), "--no-use-colors", verb, "--project-dir", str(project), "--profiles-dir", str(project)]
+    argv = [str(dbt), "--no-use-colors", verb, "--project-dir", str(project), "--profiles-dir", str(project), *flags]
     output = project / "output"
     begin = time.perf_counter()
     with output.open("wb") as out:

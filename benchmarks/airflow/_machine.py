@@ -14,7 +14,7 @@ from typing_extensions import Self
 from scripts.airflow_nanny import descendants
 
 _TICK = os.sysconf("SC_CLK_TCK")
-_MEMORY_INTERVAL = 2.0
+_MEMORY_INTERVAL = 10.0
 
 
 def cpu_of(pid: int) -> float:

@@ -20,7 +20,7 @@ from scripts.airflow_stack import AirflowStack
 _PATIENCE = 480.0
 """Seconds after which a run that has not ended is taken for stuck, with projects that dbt builds in about one minute."""
 STUCK = "stuck"
-_POLL = 0.5
+_POLL = 1.0
 DEFAULTS = {
     "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "5",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "5",
@@ -59,7 +59,7 @@ class Bench(AbstractContextManager["Bench"]):
         folder = self._project(arm, project)
         write(project, folder, port=self._databases.server.port, password=self._databases.server.password)
         forget(self._logs)
-        run_dbt(self._dbt(arm), "parse", folder, self._logs)
+        run_dbt(self._dbt(arm), "parse", folder, self._logs, arm.flags)
         if arm.mode is not None:
             dags = self._home / arm.environment / "dags"
             dags.mkdir(parents=True, exist_ok=True)
