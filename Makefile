@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .tools/npm/.ready
 
-.PHONY: help env tools check test test-ceph test-cosmos test-dbt test-postgres test-distributed bench-capture bench-ledger soak demo lock clean
+.PHONY: help env tools check test test-ceph test-cosmos test-dbt test-postgres test-distributed bench bench-capture bench-ledger soak demo lock clean
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -51,6 +51,11 @@ test-distributed: $(READY) ## Airflow on Celery, Redis and PostgreSQL: two worke
 	@scripts/dbt_venvs.sh 1.11
 	@scripts/venv.sh distributed
 	@LEDGER_WATCHER_DISTRIBUTED=1 exec .venv-distributed/bin/python -m pytest tests/distributed $(ARGS)
+
+bench: $(READY) ## one DAG run beside `dbt build`, astronomer-cosmos and LOCAL, in a real Airflow on PostgreSQL (ARGS="--help")
+	@scripts/system.sh postgresql
+	@scripts/bench_venvs.sh
+	@exec .work/bench/own/bin/python -m benchmarks.airflow $(ARGS)
 
 bench-capture: $(READY) ## what a ledger costs a dbt run, in time and CPU
 	@scripts/dbt_venvs.sh 1.11

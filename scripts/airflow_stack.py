@@ -46,6 +46,7 @@ class AirflowStack(AirflowClient):
         Not waited for by `start`: their tasks wait in the broker.
     :param apart: more environment for single services (scheduler, triggerer-2, a worker, ...). Each of them is a process started anew in
         `home/<name>`, which is its AIRFLOW_HOME and its HOME, with its logs; it shares the DAGs' folder with the others, and no more.
+    :param python: the interpreter of another environment with an Airflow of the same version, to run that.
     """
 
     def __init__(  # noqa: PLR0913 - each is something that a deployment varies
@@ -59,6 +60,7 @@ class AirflowStack(AirflowClient):
         triggerers: int = 1,
         workers: Mapping[str, str] = MappingProxyType({}),
         apart: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        python: str = sys.executable,
     ) -> None:
         self.home = home.resolve()
         name = str(uuid.uuid4())
@@ -81,6 +83,7 @@ class AirflowStack(AirflowClient):
             service: airflow_nanny.Service(argv, self._own(service, apart[service]) if service in apart else {})
             for service, argv in _commands(triggerers, workers).items()
         }
+        self._python = python
         self._journal = airflow_nanny.Journal(self.log_folder / f"journal-{name}")
         self._nanny: subprocess.Popen[bytes] | None = None
 
@@ -150,7 +153,7 @@ class AirflowStack(AirflowClient):
 
     def _run(self, timeout: float) -> None:
         began = time.time()
-        command = [sys.executable, airflow_nanny.__file__, str(os.getpid()), str(self._journal.path)]
+        command = [self._python, airflow_nanny.__file__, str(os.getpid()), str(self._journal.path)]
         with (self.log_folder / "nanny.log").open("wb") as log, tempfile.TemporaryFile("w+") as services:
             json.dump(self._services, services)
             services.seek(0)

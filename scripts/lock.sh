@@ -16,5 +16,10 @@ for line in 1.8 1.9 1.10 1.11; do
     printf '%s\n' "dbt-core~=$line.0" "dbt-duckdb~=$line.0" "dbt-postgres~=$line.0" 'duckdb<2' 'editables>=0.5' 'hatchling>=1.27' |
         "$uv" pip compile pyproject.toml - "${options[@]}" -o "requirements/dbt-$line.txt"
 done
+# `make bench`: the same Airflow and dbt twice, with this project and with astronomer-cosmos.
+both=('apache-airflow==3.3.2' asyncpg 'dbt-core~=1.11.0' 'dbt-postgres~=1.11.0' psycopg2-binary)
+printf '%s\n' "${both[@]}" 'editables>=0.5' 'hatchling>=1.27' 'moto[server]>=5.2' requests 's3fs>=2025.7' |
+    "$uv" pip compile pyproject.toml - "${options[@]}" -o requirements/bench.txt
+printf '%s\n' "${both[@]}" astronomer-cosmos | "$uv" pip compile - "${options[@]}" -o requirements/bench-cosmos.txt
 # dbt Fusion: the newest preview that has a wheel.
 printf '%s\n' 'dbt==2.0.0rc196' | "$uv" pip compile - "${options[@]}" --only-binary :all: -o requirements/dbt-fusion.txt

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -33,12 +34,15 @@ _PATIENCE = 60.0
 class Postgres:
     """A running server between ``with Postgres() as server:`` and its end. ``user`` is a superuser who logs in with ``password``.
 
+    ``settings`` are PostgreSQL's own, beside those that this class gives.
+
     :raises RuntimeError: PostgreSQL is not installed, or does not start: then with its log.
     """
 
     port: int = 0
     user: str = USER
     password: str = field(default_factory=lambda: secrets.token_hex(16))
+    settings: Mapping[str, str] = field(default_factory=dict)
     _folder: Path = field(default_factory=Path, init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
@@ -111,7 +115,7 @@ class Postgres:
     def _start(self, programs: Path) -> None:
         self.port = self.port or _free_port()
         settings = {"listen_addresses": HOST, "port": self.port, "unix_socket_directories": "", "fsync": "off", "max_connections": 100}
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in {**settings, **self.settings}.items() for part in ("-c", f"{name}={value}")]
         log = self._folder / "log"
         with log.open("wb") as out:
             self._process = subprocess.Popen(
