@@ -59,6 +59,7 @@ bench: $(READY) ## one DAG run beside `dbt build`, astronomer-cosmos and LOCAL, 
 
 bench-capture: $(READY) ## what a ledger costs a dbt run, in time and CPU
 	@scripts/dbt_venvs.sh 1.11
+	@$(BIN)/python -m benchmarks.interrupt
 	@exec $(BIN)/python -m benchmarks.capture_overhead $(ARGS)
 
 bench-ledger: $(READY) $(TOOLS) ## what the ledger costs: requests, time, memory, bytes

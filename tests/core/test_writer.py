@@ -573,7 +573,11 @@ def test_a_checkpoint_that_cannot_be_written_costs_a_warning(
 # A takeover --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("host", "pid", "waits"), [("elsewhere", os.getpid(), True), (None, os.getpid(), True), (None, 2**22 + 1, False)])
+@pytest.mark.parametrize(
+    ("host", "pid", "waits"),
+    [("elsewhere", os.getpid(), True), (None, os.getpid(), True), (None, 2**22 + 1, False)],
+    ids=["another host", "here, alive", "here, dead"],
+)
 def test_a_takeover_waits_for_an_attempt_that_may_be_alive(store: OutageStore, host: str | None, pid: int, *, waits: bool) -> None:
     """Another host's may be; of this host's processes one knows."""
     other = ChainWriter(store, RUN)
