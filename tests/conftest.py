@@ -9,6 +9,7 @@ import pytest
 E2E = Path(__file__).parent / "e2e"
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All that starts an Airflow goes to one worker, first, since it mostly waits; the others go file by file, for the sake of their fixtures."""
     items.sort(key=lambda item: E2E not in item.path.parents)
