@@ -26,7 +26,7 @@ check: $(READY) ## ruff (lint and format) and mypy strict
 
 test: check $(TOOLS) ## check, then unit, integration, browser and end-to-end tests
 	@scripts/system.sh chromium chromium-driver
-	@exec $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@exec $(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-ceph: $(READY) ## the storage contract on a real Ceph too (installs Debian's packages as root)
 	@scripts/tools.sh ceph

@@ -9,12 +9,24 @@ import pytest
 E2E = Path(__file__).parent / "e2e"
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if E2E in item.path.parents:
+        item.add_marker(pytest.mark.e2e)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All that starts an Airflow goes to one worker, first, since it mostly waits; the others go file by file, for the sake of their fixtures."""
+    """What takes longest comes first."""
     items.sort(key=lambda item: E2E not in item.path.parents)
-    for item in items:
-        inside = E2E in item.path.parents
-        item.add_marker(pytest.mark.xdist_group("e2e" if inside else str(item.path)))
-        if inside:
-            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """All that starts an Airflow goes to one worker, which mostly waits; the others go file by file, for the sake of their fixtures."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "e2e" if file.startswith("tests/e2e/") else file
+
+    return Scheduling(config, log)
