@@ -182,7 +182,7 @@ def test_killed_we_take_dbt_with_us(runs: dict[str, Run]) -> None:
     """The ledger then has no end, and what happened until then."""
     run = runs["sigkill"]
     run.wait_for("START sql table model main.slow")
-    (dbt,) = run.children
+    (dbt,) = (child for child in run.children if b"build" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"))
     watch = os.pidfd_open(dbt)
     with (run.project / "gate").open("w") as gate:
         run.process.kill()
@@ -195,10 +195,8 @@ def test_killed_we_take_dbt_with_us(runs: dict[str, Run]) -> None:
     assert run.process.returncode == -signal.SIGKILL
     state = run.state
     assert not state.ended
-    assert {unique_id: node.status for unique_id, node in state.nodes.items()} in (
-        {},
-        {"model.slow.fast": "success", "model.slow.slow": "running"},
-    )
+    possible = {"model.slow.fast": ("running", "success"), "model.slow.slow": ("running",)}
+    assert all(node.status in possible.get(unique_id, ()) for unique_id, node in state.nodes.items())
 
 
 KINDS = ["subprocess", "in_process"]

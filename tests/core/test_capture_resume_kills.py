@@ -21,8 +21,9 @@ from ledger_watcher.state import RunState
 remembering = resume.decide
 def forgetting(checked, request, past, ask_dbt):
     return remembering(checked, request, RunState(), ask_dbt)
-from ledger_watcher.capture import session
-session.decide = forgetting
+from ledger_watcher.capture import stages
+assert stages.decide is remembering
+stages.decide = forgetting
 """
 """A mistake: each attempt builds everything."""
 
@@ -42,7 +43,7 @@ def test_nothing_that_succeeded_runs_again_and_nothing_is_missed(tmp_path: Path,
 
 
 def test_a_mistake_is_found_and_its_seed_is_said(tmp_path: Path) -> None:
-    done = campaign(tmp_path, "--real", "0", "--replayed", "3", mistake=FORGETFUL)
+    done = campaign(tmp_path, "--real", "0", "--replayed", "6", mistake=FORGETFUL)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "ran nodes that the ledger had as successes: ['" in done.stdout
     assert "again: python -m tests.soak.kill_campaign --real 0 --replayed 1 --seed " in done.stdout

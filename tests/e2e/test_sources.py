@@ -24,6 +24,7 @@ def test_a_stale_source_skips_what_has_no_other_until_it_is_fresh(airflow: Airfl
         "from_plain_run": "success",
         "both_run": "success",
         "sourced_test": "failed",
+        "dbt_assets": "success",
     }
     assert state == "failed"
     assert worker_logs(airflow, "sourced", run_id) == [PRODUCER]
