@@ -30,14 +30,12 @@ def measure(folder: Path, number: signal.Signals, options: tuple[str, ...]) -> t
     os.mkfifo(site.gate)
     process = site.start(options=options, GATE=str(site.gate))
     try:
-        with site.gate.open("w") as gate:
-            site.wait_until_done(*EARLY)
-            process.send_signal(number)
-            began = time.monotonic()
-            gate.write("1\n")  # the query is under way; without this, it would wait for the pipe, which nothing interrupts
-            gate.flush()
-            while not site.state.ended and process.poll() is None:
-                time.sleep(0.02)
+        site.gate.write_text("1\n")  # to its end: a query that waits for the pipe would wait there through any interrupt
+        site.wait_until_done(*EARLY)
+        process.send_signal(number)
+        began = time.monotonic()
+        while not site.state.ended and process.poll() is None:
+            time.sleep(0.02)
         durable = time.monotonic() - began
         process.wait(60)
         gone = time.monotonic() - began

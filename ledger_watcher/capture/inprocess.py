@@ -71,7 +71,7 @@ class InProcessDbt:
         self._lost = 0
         self._thread: int | None = None
         self._struck = threading.Event()
-        self._escalation = Escalation((self._strike, self._strike), grace)
+        self._escalation = Escalation((self._strike_first, self._strike), grace)
 
     def run(self) -> int:
         """See :meth:`~.runner.Runner.run`: 0 success, 1 nodes failed, 2 anything else, as dbt's own main has it.
@@ -93,10 +93,10 @@ class InProcessDbt:
                 self.problems.append(f"{self._lost} events of dbt could not be taken from its callback")
 
     def interrupt(self) -> None:
-        """See :meth:`~.runner.Runner.interrupt`: a KeyboardInterrupt in the thread that runs dbt.
+        """See :meth:`~.runner.Runner.interrupt`: a KeyboardInterrupt in the thread that runs dbt, as SIGINT from anywhere else is.
 
-        A second one after ``grace`` seconds: dbt cancels its queries once and then waits for them, also for one that began just after
-        that. It then returns although the query may still run, and it is for this process to end.
+        After either, a second one ``grace`` seconds later: dbt cancels its queries once and then waits for them, also for one that began
+        just after that. It then returns although the query may still run, and it is for this process to end.
         """
         self.interrupted = True
         self._escalation.ask()
@@ -122,6 +122,10 @@ class InProcessDbt:
             return 0 if result.success else 1
         self._outside(result.exception)
         return 2
+
+    def _strike_first(self) -> None:
+        if not self._struck.is_set():  # by a SIGINT from elsewhere: twice at once, and dbt would stop cancelling
+            self._strike()
 
     def _strike(self) -> None:
         thread = self._thread
@@ -192,6 +196,7 @@ class InProcessDbt:
     def _on_sigint(self, _signum: int, _frame: FrameType | None) -> None:
         self.interrupted = True
         self._struck.set()
+        self._escalation.ask()
         if self._thread is not None:
             raise KeyboardInterrupt
 

@@ -237,7 +237,8 @@ def test_an_interrupt_while_dbt_is_imported_keeps_it_from_starting(make: Callabl
     assert dbt.run() == INTERRUPTED
 
 
-def test_a_dbt_that_waits_for_ever_is_interrupted_once_more(make: Callable[..., InProcessDbt]) -> None:
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_dbt_that_waits_for_ever_is_interrupted_once_more(make: Callable[..., InProcessDbt], *, by_hand: bool) -> None:
     """dbt cancels its queries once; one that began just after that is waited for."""
     here, interrupts = threading.Event(), []
 
@@ -251,7 +252,16 @@ def test_a_dbt_that_waits_for_ever_is_interrupted_once_more(make: Callable[..., 
         return True
 
     dbt = make(body, grace=0.05)
-    with running(lambda: (here.wait(PATIENCE), dbt.interrupt())):  # type: ignore[func-returns-value]
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        assert here.wait(PATIENCE)
+        if by_hand:
+            signal.pthread_kill(main, signal.SIGINT)
+        else:
+            dbt.interrupt()
+
+    with running(interrupt):
         assert dbt.run() == 2
     assert interrupts == [1]
 
