@@ -147,10 +147,14 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             )
 
     def execute(self, context: Context) -> None:
-        """Wait: in the trigger, or here if ``deferrable=False``. In ``dag.test()``, where tasks run one by one, let the producer run first."""
-        if _in_dag_test() and not _producer_ended(context, self.producer_task_id):
-            raise AirflowRescheduleException(utcnow() + timedelta(seconds=1))
-        if self.deferrable:
+        """Wait: in the trigger, or here if ``deferrable=False``.
+
+        In ``dag.test()``, where tasks run one by one and triggers know of no task, let the producer run first, then look here.
+        """
+        if _in_dag_test():
+            if not _producer_ended(context, self.producer_task_id):
+                raise AirflowRescheduleException(utcnow() + timedelta(seconds=1))
+        elif self.deferrable:
             self._defer()
         super().execute(context)
 

@@ -390,12 +390,13 @@ def test_what_would_mean_nothing_is_refused(make_dag: Callable[..., DbtDag], giv
 # dag.test() ----------------------------------------------------------------------------------------------------------
 
 
-def test_in_dag_test_it_steps_back_until_the_producer_has_ended(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_in_dag_test_it_steps_back_until_the_producer_has_ended(scene: Scene, monkeypatch: pytest.MonkeyPatch, *, deferrable: bool) -> None:
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", InProcessSupervisorComms(), raising=False)
     attempt = Attempt(scene.store, began(0))
     attempt.write(planned(ORDERS), done(ORDERS))
     attempt.end(over())
     with pytest.raises(AirflowRescheduleException):
-        scene.execute(scene.task())
+        scene.execute(scene.task(deferrable=deferrable))
     scene.states[PRODUCER] = "success"
-    scene.execute(scene.task())
+    scene.execute(scene.task(deferrable=deferrable))
