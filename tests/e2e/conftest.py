@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +14,10 @@ import pytest
 from scripts.airflow_stack import AirflowStack
 from scripts.postgres import HOST, Postgres
 from tests.e2e.moto import moto_server
+from tests.e2e.scenes import parse
 
 HERE = Path(__file__).parent
+PROJECTS = HERE / "projects"
 EXAMPLES = HERE.parents[1] / "operators" / "ledger_watcher_airflow" / "example_dags" / "dbt"
 
 
@@ -27,32 +27,26 @@ def s3() -> Iterator[SimpleNamespace]:
         yield server
 
 
-def prepare(source: Path, target: Path, env: dict[str, str]) -> None:
-    """A copy of a dbt project with its manifest, as a deployment has it."""
-    shutil.copytree(source, target)
-    dbt = Path(sys.executable).with_name("dbt")
-    subprocess.run(
-        [dbt, "parse", "--project-dir", target, "--profiles-dir", target, "--quiet"],
-        check=True,
-        cwd=target,
-        env={**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false", **env},
-    )
-
-
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the projects, their databases and the local ledger are."""
     folder = tmp_path_factory.mktemp("e2e")
-    prepare(EXAMPLES / "jaffle", folder / "jaffle_local", {})
-    prepare(HERE / "projects" / "regions", folder / "regions", {"REGIONS_DUCKDB_PATH": ":memory:"})
+    own = PROJECTS / "broken", {"BROKEN_DUCKDB_PATH": str(folder / "own" / "own.duckdb")}  # its manifest names the database
+    sources = {
+        "jaffle_local": (EXAMPLES / "jaffle", {}),
+        "regions": (PROJECTS / "regions", {"REGIONS_DUCKDB_PATH": ":memory:"}),
+        "broken": (PROJECTS / "broken", {"BROKEN_DUCKDB_PATH": ":memory:"}),
+        "own": own,
+        "each": (PROJECTS / "each", {"EACH_DUCKDB_PATH": ":memory:"}),
+        "sourced": (PROJECTS / "sourced", {}),
+    }
+    for name, (source, _) in sources.items():
+        shutil.copytree(source, folder / name)
+    parse({folder / name: env for name, (_, env) in sources.items()})
     for name in ("jaffle_s3", "jaffle_group", "jaffle_first", "jaffle_second"):
         shutil.copytree(folder / "jaffle_local", folder / name)
-    prepare(HERE / "projects" / "broken", folder / "broken", {"BROKEN_DUCKDB_PATH": ":memory:"})
     for name in ("no_bucket", "told"):
         shutil.copytree(folder / "broken", folder / name)
-    prepare(HERE / "projects" / "broken", folder / "own", {"BROKEN_DUCKDB_PATH": str(folder / "own" / "own.duckdb")})  # names the database
-    prepare(HERE / "projects" / "each", folder / "each", {"EACH_DUCKDB_PATH": ":memory:"})
-    prepare(HERE / "projects" / "sourced", folder / "sourced", {})
     return folder
 
 

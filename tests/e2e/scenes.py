@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,14 +20,25 @@ from scripts.airflow_stack import AirflowStack, StackError
 
 PRODUCER = "dbt_producer_watcher"
 SOURCE = Path(__file__).parent / "projects" / "recovery"
-PARSE = """
-import sys
+_PARSE = """
+import json, os, sys
+import yaml
 from dbt.cli.main import dbtRunner
-for folder in sys.argv[1:]:
-    done = dbtRunner().invoke(["--quiet", "parse", "--project-dir", folder, "--profiles-dir", folder, "--profile", "recovery"])
+for folder, env in json.loads(sys.argv[1]).items():
+    os.environ.update(env)
+    with open(f"{folder}/dbt_project.yml") as file:
+        profile = yaml.safe_load(file)["profile"]
+    done = dbtRunner().invoke(["--quiet", "parse", "--project-dir", folder, "--profiles-dir", folder, "--profile", profile])
     if not done.success:
         sys.exit(f"{folder}: {done.exception}")
 """
+
+
+def parse(projects: Mapping[Path, Mapping[str, str]]) -> None:
+    """Make the manifest of each project, as a deployment has it: by one process, with these variables in turn, and the profile named as DAGs do."""
+    given = json.dumps({str(folder): dict(env) for folder, env in projects.items()})
+    env = {**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+    subprocess.run([sys.executable, "-c", _PARSE, given], check=True, cwd=next(iter(projects)), env=env)
 
 
 def prepare_projects(home: Path, projects: Mapping[str, Sequence[str]]) -> None:
@@ -36,8 +48,7 @@ def prepare_projects(home: Path, projects: Mapping[str, Sequence[str]]) -> None:
         if tuple(models) not in parsed:
             parsed[tuple(models)] = home / name
             _write_project(home / name, models)
-    env = {**os.environ, "RECOVERY_RUN": "one", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
-    subprocess.run([sys.executable, "-c", PARSE, *map(str, parsed.values())], check=True, cwd=home, env=env)
+    parse({folder: {"RECOVERY_RUN": "one"} for folder in parsed.values()})
     for name, models in projects.items():
         if not (home / name).exists():
             shutil.copytree(parsed[tuple(models)], home / name)
