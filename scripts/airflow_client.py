@@ -11,6 +11,9 @@ from typing import Any
 import requests
 from sqlalchemy import create_engine, text
 
+_LOCKED = 60.0
+"""Seconds for which a request is repeated that found a SQLite database locked."""
+
 
 class StackError(RuntimeError):
     """Airflow did not do what was asked; the message carries the evidence: a log's tail, an import error, the task states."""
@@ -31,7 +34,12 @@ class AirflowClient:
         if "Authorization" not in self._http.headers:
             token = self._http.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
             self._http.headers["Authorization"] = f"Bearer {token}"
-        answer = self._http.request(method, f"{self.url}/api/v2/{path}", timeout=30, **options)
+        deadline = time.monotonic() + _LOCKED
+        while True:
+            answer = self._http.request(method, f"{self.url}/api/v2/{path}", timeout=30, **options)
+            # SQLite lets one process write at a time, and Airflow gives up after 5 s. What it began it has rolled back.
+            if answer.status_code != requests.codes.server_error or "database is locked" not in answer.text or time.monotonic() > deadline:
+                break
         if not answer.ok:
             raise StackError(f"{method} {path}: HTTP {answer.status_code}: {answer.text[:2000]}")
         return answer.json() if answer.content else None

@@ -239,6 +239,7 @@ def _configuration(home: Path, url: str, parallelism: int) -> dict[str, str]:
         },
         "api": {
             "base_url": url,
+            "expose_stacktrace": "True",  # an error of the database says which one
             "host": "127.0.0.1",
             "port": url.rpartition(":")[2],
             "secret_key": secrets.token_hex(),
