@@ -12,6 +12,7 @@ E2E = Path(__file__).parent / "e2e"
 def pytest_itemcollected(item: pytest.Item) -> None:
     if E2E in item.path.parents:
         item.add_marker(pytest.mark.e2e)
+        item.add_marker(pytest.mark.timeout(600))  # the first of them starts an Airflow
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
