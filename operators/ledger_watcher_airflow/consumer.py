@@ -22,7 +22,7 @@ from ledger_watcher_airflow.callbacks import Callbacks, Warnings, checked, tell_
 from ledger_watcher_airflow.decision import TERMINAL, Kind, Verdict, Watcher
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
 from ledger_watcher_airflow.states import nodes_of_tasks, task_states
-from ledger_watcher_airflow.trigger import BUILT, ON_BUILD, ON_SUCCESS, ON_WARNING, RECOVER, WARNED, NodeTrigger, born_at, replay
+from ledger_watcher_airflow.trigger import BUILT, ON_BUILD, ON_SUCCESS, ON_WARNING, RECOVER, WARNED, NodeTrigger, born_at, replayed, write
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -223,7 +223,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             return self._recovery.run_dbt(context, self.log)
 
     def _end(self, context: Context, watcher: Watcher, verdict: Verdict, state: RunState) -> None:
-        replay(state, watcher, self.log)
+        write(self.log, replayed(state, watcher))
         if verdict.kind is Kind.SKIP:
             raise AirflowSkipException(verdict.reason)
         if verdict.kind is not Kind.SUCCEED:

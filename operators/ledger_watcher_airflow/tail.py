@@ -2,6 +2,8 @@
 
 A tail polls the chain once per interval, folds what is new into the state of the run, and wakes only those who watch a node that
 changed; a change of the producer's state wakes all. It never raises into its watchers: a storage that is out of reach means waiting.
+
+Nothing here logs in the event loop, see :func:`say`.
 """
 
 from __future__ import annotations
@@ -53,6 +55,17 @@ class TailKey:
 
 _NOTHING = RunState()
 
+
+async def say(write: Callable[..., None], *line: object, **more: object) -> None:
+    """Write to a log, in a thread.
+
+    Airflow's supervisor reads the triggerer's log lines only in between, and not at all while it hands over new triggers: then whoever writes waits for
+    room in the socket (about 170 lines). If that is the event loop, which alone could take what is handed over, the triggerer is locked up for good
+    (TriggerRunnerSupervisor.send_msg, TriggerCommsDecoder._reader_loop in airflow/jobs/triggerer_job_runner.py).
+    """
+    await asyncio.to_thread(write, *line, **more)
+
+
 ProducerState = Callable[[TailKey], Awaitable[str | None]]
 
 
@@ -89,7 +102,7 @@ class Tail:
         """Whether it goes on reading in this event loop; one that has ended is of no use to a new watcher."""
         return self.task is not None and not self.task.done() and self.task.get_loop() is loop
 
-    async def wait(self, watcher: Watcher, notice: Callable[[str], None]) -> Verdict:
+    async def wait(self, watcher: Watcher, notice: Callable[[str], Awaitable[None]]) -> Verdict:
         """Wait until the watcher's nodes are decided. ``notice`` is told in words when waiting takes minutes.
 
         Cancelling it is safe at any time.
@@ -107,15 +120,15 @@ class Tail:
         notice_at = loop.time() + NOTICE_AFTER
         try:
             while True:
+                event.clear()
                 verdict = self._verdict(watcher, self._runner() if self._rounds_done >= first_round else UNKNOWN)
                 if verdict.kind is Kind.RECOVER and not self._may_recover(watcher.task_id):
                     verdict = Verdict(Kind.WAIT, f"{verdict.reason}; a recovery is about to start")
                 if verdict.kind is not Kind.WAIT:
                     return verdict
                 if loop.time() >= notice_at:
-                    notice(f"Still waiting: {verdict.reason}{self._no_start()}{self._trouble()}")
+                    await notice(f"Still waiting: {verdict.reason}{self._no_start()}{self._trouble()}")
                     notice_at = loop.time() + NOTICE_AFTER
-                event.clear()
                 timer = loop.call_at(notice_at, event.set)
                 try:
                     await event.wait()  # not wait_for: before Python 3.12 it may swallow a cancellation
@@ -151,17 +164,17 @@ class Tail:
             while (entries := await sync_to_async(self._read, thread_sensitive=False)()) is not None:
                 touched |= self._touched(entries)
         except LedgerWatcherError as error:
-            self._trouble_with(error)
+            await self._trouble_with(error)
             return False
-        except Exception as error:  # a surprise must not end a hundred tasks
-            log.exception("Could not read the ledger of %s; trying on", self.key.run)
-            self._trouble_with(LedgerWatcherError(f"{type(error).__name__}: {error}"))
+        except Exception as error:  # noqa: BLE001 - a surprise must not end a hundred tasks
+            await say(log.error, "Could not read the ledger of %s; trying on", self.key.run, exc_info=error)
+            await self._trouble_with(LedgerWatcherError(f"{type(error).__name__}: {error}"))
             return False
         self._answered = asyncio.get_running_loop().time()
         news = self.problem is not None or self._rounds_done != self._seen[0]
         if self.problem is not None:
-            log.info("The ledger can be read again: %s", self.key.run)
             self.problem = None
+            await say(log.info, "The ledger can be read again: %s", self.key.run)
         self._rounds_done, self.producer = self._seen
         self._wake(self._events if news else touched)
         return answered
@@ -175,8 +188,8 @@ class Tail:
             self._seen = (self._rounds_begun, await self._producer_state(self.key))
             if recovery is not None and recovery.epoch != self._dead_recovery and not await self._runs(recovery):
                 self._dead_recovery = recovery.epoch
-        except Exception:  # Airflow's own API may be away for a while; what dbt does is shown meanwhile
-            log.exception("Could not read the state of the producer %s; trying on", self.key.producer)
+        except Exception as error:  # noqa: BLE001 - Airflow's own API may be away for a while; what dbt does is shown meanwhile
+            await say(log.error, "Could not read the state of the producer %s; trying on", self.key.producer, exc_info=error)
             return False
         return True
 
@@ -210,12 +223,12 @@ class Tail:
             self._follower = RunFollower(self.key.ledger.store(), self.key.run)
         return self._follower.advance()
 
-    def _trouble_with(self, error: LedgerWatcherError) -> None:
-        if self.problem is None or type(self.problem) is not type(error):
-            log.warning("The ledger of %s cannot be read: %s", self.key.run, error)
-        self.problem = error
+    async def _trouble_with(self, error: LedgerWatcherError) -> None:
+        known, self.problem = self.problem, error
         self._rounds_done, self.producer = self._seen
         self._wake(self._events)
+        if type(known) is not type(error):
+            await say(log.warning, "The ledger of %s cannot be read: %s", self.key.run, error)
 
     def _no_start(self) -> str:
         """What to look at if the producer has been waiting for its first try all the while."""

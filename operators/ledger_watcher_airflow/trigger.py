@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,10 +16,10 @@ from ledger_watcher.records import NodeFinished, Outcome
 from ledger_watcher.state import RunState
 from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Warnings, warnings_of
-from ledger_watcher_airflow.decision import Kind, Watcher, fresh_record
+from ledger_watcher_airflow.decision import Kind, Verdict, Watcher, fresh_record
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
 from ledger_watcher_airflow.states import states_in
-from ledger_watcher_airflow.tail import TailKey, tail_for
+from ledger_watcher_airflow.tail import TailKey, say, tail_for
 
 RECOVER = "recover"
 """Key of the event that asks for dbt to run on a worker; its value is the reason."""
@@ -86,8 +87,12 @@ class NodeTrigger(BaseTrigger):
             raise RuntimeError("NodeTrigger works for tasks only")
         try:
             event = await self._watch(ti)
-        except Exception:  # raised, it would start a worker for each waiting task, only to fail it
-            self.log.exception("ledger-watcher failed here, which is a mistake in it: please report it. Clear this task to watch again.")
+        except Exception as error:  # noqa: BLE001 - raised, it would start a worker for each waiting task, only to fail it
+            await say(
+                self.log.error,
+                "ledger-watcher failed here, which is a mistake in it: please report it. Clear this task to watch again.",
+                exc_info=error,
+            )
             event = TaskFailedEvent()
         yield event
 
@@ -106,42 +111,50 @@ class NodeTrigger(BaseTrigger):
             patient=self.patient,
             lenient=self.lenient,
         )
-        self.log.info("Watching %s in the ledger %s, run folder %s", ", ".join(self.nodes), self.ledger, key.run.prefix)
-        verdict = await tail.wait(watcher, self.log.info)
+        folder = key.ledger.folder(key.run)
+        verdict = await tail.wait(watcher, lambda text: say(self.log.info, "%s. Ledger: %s", text, folder))
         if verdict.kind is Kind.RECOVER:
-            self.log.info("%s. A worker runs dbt again, for this task and whatever else waits.", verdict.reason)
+            await say(self.log.info, "%s. A worker runs dbt again, for this task and whatever else waits.", verdict.reason)
             return TriggerEvent({RECOVER: verdict.reason})
-        replay(tail.state, watcher, self.log)
-        if verdict.kind is Kind.SUCCEED:
-            return self._succeeded(warnings_of(tail.state, watcher), tail.state, key)
-        if verdict.kind is Kind.SKIP:
-            self.log.info("%s", verdict.reason)
-            return TaskSkippedEvent()
-        self.log.error("%s", verdict.reason)
-        return TaskFailedEvent()
+        lines, event = replayed(tail.state, watcher), self._event(verdict, watcher, tail.state, folder)
+        if verdict.kind is not Kind.SUCCEED:
+            lines.append((logging.INFO if verdict.kind is Kind.SKIP else logging.ERROR, verdict.reason))
+        await say(write, self.log, [*lines[:-1], *((level, f"{text}, ledger {folder}") for level, text in lines[-1:])])
+        return event
 
-    def _succeeded(self, warnings: Warnings, state: RunState, key: TailKey) -> TriggerEvent:
+    def _event(self, verdict: Verdict, watcher: Watcher, state: RunState, folder: str) -> TriggerEvent:
+        if verdict.kind is Kind.SUCCEED:
+            return self._succeeded(warnings_of(state, watcher), state, folder)
+        return TaskSkippedEvent() if verdict.kind is Kind.SKIP else TaskFailedEvent()
+
+    def _succeeded(self, warnings: Warnings, state: RunState, folder: str) -> TriggerEvent:
         told: dict[str, Any] = {WARNED: warnings} if self.worker and warnings else {}
         if self.worker == ON_BUILD:
-            told[BUILT] = [one.told for one in built_of(state, self.nodes, key.ledger.folder(key.run))]
+            told[BUILT] = [one.told for one in built_of(state, self.nodes, folder)]
         if told:
             return TriggerEvent(told)
         return TriggerEvent("success") if self.worker == ON_SUCCESS else TaskSuccessEvent()
 
 
-def replay(state: RunState, watcher: Watcher, log: Any) -> None:  # noqa: ANN401 - Airflow's loggers are of several kinds
-    """Write dbt's lines about the watcher's nodes into the task's log, and one line each that says what became of them."""
+def replayed(state: RunState, watcher: Watcher) -> list[tuple[int, str]]:
+    """dbt's lines about the watcher's nodes for the task's log, with their levels, and one line each that says what became of them."""
+    lines = []
     for unique_id in watcher.nodes:
         record = fresh_record(state, unique_id, watcher.born)
         if record is None:
             continue
         for entry in state.nodes[unique_id].logs:
-            for line in entry.lines:
-                log.info("%s", line)
+            lines += [(logging.INFO, line) for line in entry.lines]
             if entry.dropped:
-                log.info("[%d more lines of dbt were not kept]", entry.dropped)
-        report = log.warning if record.outcome is Outcome.WARN else log.info
-        report("%s", describe(record, state))
+                lines.append((logging.INFO, f"[{entry.dropped} more lines of dbt were not kept]"))
+        lines.append((logging.WARNING if record.outcome is Outcome.WARN else logging.INFO, describe(record, state)))
+    return lines
+
+
+def write(log: Any, lines: Iterable[tuple[int, str]]) -> None:  # noqa: ANN401 - Airflow's loggers are of several kinds
+    """Write such lines."""
+    for level, line in lines:
+        log.log(level, "%s", line)
 
 
 def describe(record: NodeFinished, state: RunState) -> str:

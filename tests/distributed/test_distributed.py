@@ -50,7 +50,7 @@ def told(airflow: AirflowStack, home: Path, postgres: Postgres, s3: SimpleNamesp
         assert until(lambda: postgres.execute(WAITING) == "1", 180), airflow.task_instances("shop", "one")
         assert until(lambda: bool(_triggerer_of(airflow, "held_run")), 120), _states(airflow)
         ((killed, host),) = _triggerer_of(airflow, "held_run")
-        assert until(lambda: "Watching model.shop.held" in _held_by(home).get(killed, ""), 60), _held_by(home)
+        assert until(lambda: "held_run/-1/1 " in _held_by(home).get(killed, ""), 60), _held_by(home)
         airflow.kill_service(host)
         connection.execute(text(f"select pg_advisory_unlock({LOCK})"))
     warehouse.dispose()

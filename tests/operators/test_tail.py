@@ -72,7 +72,10 @@ async def polled(tail: Tail, times: int = 3) -> None:
 
 
 def watch(tail: Tail, *nodes: str, born: datetime = BORN, tried: int = 1, notices: list[str] | None = None) -> asyncio.Task[Verdict]:
-    told = notices.append if notices is not None else lambda _: None
+    async def told(text: str) -> None:
+        if notices is not None:
+            notices.append(text)
+
     return asyncio.create_task(tail.wait(Watcher(nodes=nodes or (A,), born=born, try_number=tried), told))
 
 
