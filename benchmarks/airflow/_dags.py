@@ -18,8 +18,8 @@ class Arm:
     environment: str = "own"
     mode: str | None = None
     s3: bool = False
-    flags: tuple[str, ...] = ("--profile", PROFILE)
-    """That it gives dbt: dbt parses anew where those of the run before were others (``vars_hash`` in dbt's parser/manifest.py)."""
+    flags: tuple[str, ...] = ()
+    """That it gives dbt beside those of a plain one: dbt parses anew where those of the run before were others (``vars_hash`` in dbt's parser/manifest.py)."""
     more: str = ""
     """Arguments of its ``DbtDag``."""
 
@@ -31,7 +31,7 @@ class Arm:
 ARMS = {
     arm.name: arm
     for arm in (
-        Arm("cli", "`dbt build`", flags=()),
+        Arm("cli", "`dbt build`"),
         Arm("watcher", "WATCHER, ledger in a folder", mode="WATCHER"),
         Arm("s3", "WATCHER, ledger on S3 (moto)", mode="WATCHER", s3=True),
         Arm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ _LISTS = ("dbt_cmd_flags", "dbt_cmd_global_flags")
 _SELECTIONS = ("select", "exclude")
 TEMPLATES = ("vars", "env", "select", "exclude", "selector", "target")
 """What a task renders where it runs dbt itself; a producer that is a command renders the first two."""
+_PROFILE_VARIABLES = ("DBT_PROFILE", "DBT_ENGINE_PROFILE")
+"""By which dbt takes another profile than the project's."""
 _BOOLEANS = (
     "full_refresh",
     "fail_fast",
@@ -186,12 +189,18 @@ class DbtCall:
         return replace(self, args=found.pop("args", self.args), flags=replace(self.flags, **found))
 
     def argv(self, executable: str) -> tuple[str, ...]:
-        """The command line, with ``--vars`` as JSON."""
-        variables = {**self.project.dbt_vars, **self.flags.vars}
-        return self.around(executable, ("--vars", codec.dumps(variables).decode()) if variables else ())
+        """The command line for here, with ``--vars`` as JSON.
 
-    def around(self, executable: str, variables: Sequence[Word]) -> tuple[str | Word, ...]:
-        """The command line with these words as ``--vars``."""
+        A profile that the project names itself is not named again: dbt would parse everything anew where ``partial_parse.msgpack`` is of a plain
+        ``dbt parse`` (``build_manifest_state_check`` in dbt/parser/manifest.py counts the flag, not the profile).
+        """
+        variables = {**self.project.dbt_vars, **self.flags.vars}
+        overruled = any({**os.environ, **self.env}.get(name) for name in _PROFILE_VARIABLES)
+        named = overruled or not self.project.names_profile(self.profile.profile_name)
+        return self.around(executable, ("--vars", codec.dumps(variables).decode()) if variables else (), named=named)
+
+    def around(self, executable: str, variables: Sequence[Word], *, named: bool = True) -> tuple[str | Word, ...]:
+        """The command line with these words as ``--vars``, and the profile ``named`` or left to the project."""
         flags = self.flags
         profile = replace(self.profile, target_name=flags.target) if flags.target else self.profile
         return (
@@ -206,7 +215,7 @@ class DbtCall:
             *((self.macro,) if self.macro else ()),
             "--project-dir",
             str(self.project.project_dir),
-            *profile.flags,
+            *profile.flags(named=named),
             *variables,
             *(("--args", codec.dumps(self.args).decode()) if self.args else ()),
             *_switch("--full-refresh", on=flags.full_refresh),

@@ -22,13 +22,10 @@ PRODUCER = "dbt_producer_watcher"
 SOURCE = Path(__file__).parent / "projects" / "recovery"
 _PARSE = """
 import json, os, sys
-import yaml
 from dbt.cli.main import dbtRunner
 for folder, env in json.loads(sys.argv[1]).items():
     os.environ.update(env)
-    with open(f"{folder}/dbt_project.yml") as file:
-        profile = yaml.safe_load(file)["profile"]
-    done = dbtRunner().invoke(["--quiet", "parse", "--project-dir", folder, "--profiles-dir", folder, "--profile", profile])
+    done = dbtRunner().invoke(["--quiet", "parse", "--project-dir", folder, "--profiles-dir", folder])
     if not done.success:
         sys.exit(f"{folder}: {done.exception}")
 """

@@ -231,10 +231,23 @@ def profile(file: Path | str | None, name: str = "shop", target: str | None = No
 def test_a_right_profile_becomes_flags(make_dag: MakeDag, profiles: Path) -> None:
     command = make_dag(**profile(profiles, target="prod")).get_task("dbt_producer_watcher").command()
     at = command.index("--profiles-dir")
-    assert command[at : at + 6] == ("--profiles-dir", str(profiles.parent), "--profile", "shop", "--target", "prod")
+    assert command[at:] == ("--profiles-dir", str(profiles.parent), "--target", "prod")
     bare = make_dag(**profile(None)).get_task("dbt_producer_watcher").command()
     assert "--profiles-dir" not in bare
     assert "--target" not in bare
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "flags"),
+    [("shop", "", ()), ("shop", "other", ("--profile", "shop")), ("other", "", ("--profile", "other"))],
+)
+def test_a_profile_is_named_where_the_project_does_not_say_it(
+    make_dag: MakeDag, monkeypatch: pytest.MonkeyPatch, name: str, variable: str, flags: tuple[str, ...]
+) -> None:
+    """``--profile`` makes dbt parse anew after a plain ``dbt parse``; with ``DBT_PROFILE``, the project's own is not what dbt takes."""
+    monkeypatch.setenv("DBT_PROFILE", variable)
+    command = make_dag(**profile(None, name)).get_task("dbt_producer_watcher").command()
+    assert command[command.index("--project-dir") + 2 :] == flags
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones(make_dag: MakeDag, profiles: Path) -> None:

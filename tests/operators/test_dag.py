@@ -290,7 +290,7 @@ def test_dbt_flags_reach_the_command(make_dag: MakeDag, configs: dict[str, Any],
 
 def test_a_plain_dag_runs_a_plain_build(make_dag: MakeDag, project: Path) -> None:
     command = make_dag().get_task(PRODUCER).command()
-    assert command[1:] == ("build", "--project-dir", str(project), "--profile", "shop")
+    assert command[1:] == ("build", "--project-dir", str(project))
     assert Path(command[0]).name == "dbt"
 
 

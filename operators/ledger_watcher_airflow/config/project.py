@@ -40,6 +40,14 @@ class ProjectConfig:
         """The manifest's path."""
         return Path(self.manifest_path).expanduser() if self.manifest_path else self.project_dir / "target" / "manifest.json"
 
+    def names_profile(self, name: str) -> bool:
+        """Whether ``dbt_project.yml``, here and now, names this profile."""
+        try:
+            content = yaml.safe_load((self.project_dir / "dbt_project.yml").read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return False  # dbt says what is wrong with it
+        return isinstance(content, dict) and content.get("profile") == name
+
     def check(self) -> None:
         """Raise :class:`ConfigError` for a folder that is there but is no dbt project.
 
@@ -86,12 +94,12 @@ class ProfileConfig:
         """The profiles file."""
         return Path(self.profiles_yml_filepath).expanduser() if self.profiles_yml_filepath else None
 
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """The dbt flags that choose the profile."""
+    def flags(self, *, named: bool = True) -> tuple[str, ...]:
+        """The dbt flags that choose the profile; not ``named``: for a project that names it itself."""
         folder = ("--profiles-dir", str(self.file.parent)) if self.file else ()
+        name = ("--profile", self.profile_name) if named else ()
         target = ("--target", self.target_name) if self.target_name else ()
-        return (*folder, "--profile", self.profile_name, *target)
+        return (*folder, *name, *target)
 
     def check(self, *, elsewhere: bool = False) -> None:
         """Raise :class:`ConfigError` if the file is not named profiles.yml, cannot be read, or lacks the profile or target.
