@@ -37,9 +37,14 @@ def _words(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 
 
 @click.command()
-@click.option("--projects", callback=_words(PROJECTS), default="fhir,jaffle,deep,fhir40", help="Some of them, with commas.")
-@click.option("--arms", callback=_words(ARMS), default=",".join(ARMS), help="Some of them; local runs fhir40 and jaffle only.")
-@click.option("--rounds", type=click.IntRange(1), default=2, help="Runs of each kind.")
+@click.option("--projects", callback=_words(PROJECTS), default="fhir,jaffle", help=f"Some of {', '.join(PROJECTS)}, with commas.")
+@click.option(
+    "--arms",
+    callback=_words(ARMS),
+    default="cli,watcher,s3,cosmos,local",
+    help=f"Some of {', '.join(ARMS)}; local runs fhir40 and jaffle only.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=1, help="Runs of each kind; of several, the medians are shown first.")
 @click.option("--json", "raw", type=click.Path(path_type=Path, dir_okay=False), help="A file for the raw figures; it grows run by run.")
 @click.option("--table", type=click.Path(path_type=Path, dir_okay=False), help="A file for the table, with the chart beside it.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Environment for Airflow's services, again and again.")

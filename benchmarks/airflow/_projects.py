@@ -11,7 +11,9 @@ from pathlib import Path
 _SHAPE = Path(__file__).parents[2] / "tests" / "core" / "fixtures" / "fhir_shape.json"
 _FOLDERS = ("models/metrics/data_quality", "models/fhir_resources", "models/metadata")
 _MEAN = 1.2
-_THREADS = 4
+_THREADS = {"fhir8": 8}
+_USUAL_THREADS = 4
+"""Where nothing else is said."""
 _LAYERS, _WIDTH = 20, 8
 SCHEMA = "bench"
 PROFILE = "bench"
@@ -69,7 +71,7 @@ def deep() -> list[Node]:
     ]
 
 
-PROJECTS: dict[str, Callable[[], list[Node]]] = {"fhir": fhir, "jaffle": jaffle, "deep": deep, "fhir40": fhir40}
+PROJECTS: dict[str, Callable[[], list[Node]]] = {"fhir": fhir, "fhir8": fhir, "jaffle": jaffle, "deep": deep, "fhir40": fhir40}
 
 
 def write(name: str, folder: Path, *, port: int, password: str) -> None:
@@ -78,7 +80,7 @@ def write(name: str, folder: Path, *, port: int, password: str) -> None:
     for place in ("models", "seeds"):
         (folder / place).mkdir(parents=True)
     output = {"type": "postgres", "host": "127.0.0.1", "port": port, "user": "dbt", "password": password, "dbname": "warehouse"}
-    profile = {PROFILE: {"target": "dev", "outputs": {"dev": {**output, "schema": SCHEMA, "threads": _THREADS}}}}
+    profile = {PROFILE: {"target": "dev", "outputs": {"dev": {**output, "schema": SCHEMA, "threads": _THREADS.get(name, _USUAL_THREADS)}}}}
     project = {"name": name, "profile": PROFILE, "version": "1.0", "models": {"+materialized": "table"}}
     _write_yaml(folder / "profiles.yml", profile)
     _write_yaml(folder / "dbt_project.yml", project)

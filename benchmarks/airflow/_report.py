@@ -53,6 +53,13 @@ def report(results: Sequence[Result], facts: dict[str, object]) -> str:
     for project in dict.fromkeys(one.project for one in results):
         mine = [one for one in results if one.project == project]
         lines += [f"## {project}", ""]
+        if len({one.round for one in mine}) > 1:
+            lines += [
+                "Medians:",
+                "",
+                *_table([_middle([one for one in mine if one.arm == arm], results) for arm in dict.fromkeys(one.arm for one in mine)]),
+                "",
+            ]
         lines += [*_table([_row(one, results) for one in mine]), ""]
         lines += ["Seconds after the run was asked for:", "", *_table([_phases(one) for one in mine if one.phases]), ""]
         lines += ["CPU seconds, and what else the machine did:", "", *_table([_cpu(one) for one in mine]), ""]
@@ -81,6 +88,28 @@ def _row(result: Result, results: Sequence[Result]) -> dict[str, str]:
         "storage requests": "" if result.requests is None else str(result.requests),
         "peak MiB": f"{result.usage.memory:.0f}",
     }
+
+
+def _middle(runs: Sequence[Result], results: Sequence[Result]) -> dict[str, str]:
+    """Of all runs of one kind that ended well; the services' CPU is what is more than `dbt build` took in the same round."""
+    good = [one for one in runs if one.state == "success"]
+    figures: dict[str, Sequence[float | None]] = {
+        "wall s": [one.wall for one in good],
+        "wall / CLI": [ratio(one, results) for one in good],
+        "lag s, median": [median(one.lags) for one in good if one.lags],
+        "lag s, p95": [quantile(one.lags, 0.95) for one in good if one.lags],
+        "tail s": [one.tail for one in good],
+        "workers": [float(one.workers) for one in good],
+        "CPU s, Airflow without dbt": [one.airflow_cpu - plain for one in good if (plain := _dbt_cpu(one, results)) is not None],
+    }
+    known = {name: [value for value in values if value is not None] for name, values in figures.items()}
+    row = {"runs": f"{ARMS[runs[0].arm].title}, {len(good)} of {len(runs)} good"}
+    return {**row, **{name: f"{median(values):.2f}" if values else "" for name, values in known.items()}}
+
+
+def _dbt_cpu(result: Result, results: Sequence[Result]) -> float | None:
+    plain = [one.airflow_cpu for one in results if (one.arm, one.project, one.round) == (DBT.name, result.project, result.round)]
+    return plain[0] if plain else None
 
 
 def _phases(result: Result) -> dict[str, str]:

@@ -12,7 +12,9 @@ from benchmarks.airflow._report import ratio, report
 from benchmarks.airflow._result import Result, Task, lags_and_hops, quantile
 
 
-@pytest.mark.parametrize(("name", "models", "seeds"), [("fhir", 185, 2), ("fhir40", 40, 2), ("jaffle", 5, 3), ("deep", 160, 0)])
+@pytest.mark.parametrize(
+    ("name", "models", "seeds"), [("fhir", 185, 2), ("fhir8", 185, 2), ("fhir40", 40, 2), ("jaffle", 5, 3), ("deep", 160, 0)]
+)
 def test_projects_have_their_parents_and_no_cycle(name: str, models: int, seeds: int) -> None:
     nodes = PROJECTS[name]()
     assert [sum(not node.seed for node in nodes), sum(node.seed for node in nodes)] == [models, seeds]
@@ -50,7 +52,9 @@ def test_runs_are_compared_with_dbt_of_their_own_round() -> None:
 
     runs = [run("cli", 0, 10.0), run("watcher", 0, 12.0), run("watcher", 1, 30.0), run("cli", 1, 20.0)]
     assert [ratio(one, runs) for one in runs] == [1.0, 1.2, 1.5, 1.0]
-    assert "| 12.0 | 1.20 | 1.5 / 2.0 / 2.0 |" in report(runs, {})
+    text = report(runs, {})
+    assert "| 12.0 | 1.20 | 1.5 / 2.0 / 2.0 |" in text
+    assert "ledger in a folder, 2 of 2 good | 21.00 | 1.35 | 1.50 | 2.00 |" in text
     assert chart(runs).count("<rect") == len(runs)
 
 
