@@ -1,8 +1,9 @@
 """Asset events: what dbt built, told to Airflow, so that other DAGs start by it.
 
-The events of a run come from one small task at its end (``dbt_assets``), which reads them from the ledger. Airflow writes them in the
-same transaction that makes this task ``success``; whatever the task does before has no effect outside. What is in Airflow's own record of
-the run's events already is not told again: so each build is told once by whatever tries of the task succeed.
+A producer that is our own tells of them when it ends well. The rest of a run's events (a recovery's, a failed producer's, those of any other producer)
+come from one small task at its end (``dbt_assets``), which reads them from the ledger. Airflow writes a task's events in the same transaction that
+makes it ``success``; whatever the task does before has no effect outside. What is in Airflow's own record of the run's events already is not
+told again: so each build is told once by whatever tries of these tasks succeed.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import quote
 
 from airflow.sdk import Asset, AssetAlias, BaseOperator
+from airflow.triggers.base import StartTriggerArgs
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher_airflow.built import Built, built_of, key_of
-from ledger_watcher_airflow.ledger import LedgerRef, run_key
+from ledger_watcher_airflow.ledger import LedgerRef, run_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -68,6 +70,16 @@ def _uri_or_none(relation: str) -> str | None:
         return None
 
 
+@runtime_checkable
+class Tells(Protocol):
+    """A producer that can tell of what it built."""
+
+    task_id: str
+
+    def tell_of(self, nodes: Sequence[str], alias: AssetAlias) -> None:
+        """From now on, it tells of these nodes, through this alias, when it ends well."""
+
+
 class DbtAssetsOperator(BaseOperator):
     """Tells Airflow of each model, seed and snapshot that dbt built in this run, and that it was not told of before.
 
@@ -81,11 +93,22 @@ class DbtAssetsOperator(BaseOperator):
     :param ledger: the ledger's root.
     :param ledger_group: task group path of the producer, part of the ledger's identity.
     :param alias: name of the alias, by default ``<dag_id>.<task_id>``.
+    :param telling_producer: task id of the producer, if that tells of what it built: then this task begins in the triggerer, and ends there if nothing
+        else was built.
     """
 
     ui_color = "#f3d9ec"
 
-    def __init__(self, *, nodes: Sequence[str], ledger: LedgerRef, ledger_group: str = "", alias: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        nodes: Sequence[str],
+        ledger: LedgerRef,
+        ledger_group: str = "",
+        alias: str | None = None,
+        telling_producer: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**{"task_id": ASSETS_TASK_ID, **kwargs})
         self.nodes = tuple(nodes)
         self.ledger = ledger
@@ -94,6 +117,19 @@ class DbtAssetsOperator(BaseOperator):
         self.outlets = [*self.outlets, self.alias]
         self.inlets = [*self.inlets, self.alias]
         self.as_teardown()
+        if telling_producer is not None:
+            self.start_from_trigger = True
+            self.start_trigger_args = StartTriggerArgs(
+                trigger_cls="ledger_watcher_airflow.untold.UntoldTrigger",
+                trigger_kwargs={
+                    "ledger": ledger.uri,
+                    "producer": telling_producer,
+                    "conn_id": ledger.conn_id,
+                    "group": ledger_group,
+                    "deployment": ledger.deployment,
+                },
+                next_method="resume",
+            )
 
     def execute(self, context: Context) -> None:
         """Read the ledger, leave out what Airflow knows, and hand over the rest.
@@ -102,23 +138,29 @@ class DbtAssetsOperator(BaseOperator):
         """
         from ledger_watcher.ledger import RunFollower  # noqa: PLC0415 - a DAG file's parse needs none of it
 
-        ti = context["ti"]
-        map_index = -1 if ti.map_index is None else ti.map_index
-        run = run_key(deployment=self.ledger.deployment, dag_id=ti.dag_id, run_id=ti.run_id, group=self.ledger_group, map_index=map_index)
+        run = run_of(context["ti"], self.ledger, self.ledger_group)
         built = built_of(RunFollower(self.ledger.store(), run).snapshot(), self.nodes, self.ledger.folder(run))
-        told = _told(context["inlet_events"][self.alias], built, (ti.run_id, map_index))
-        new = [one for one in built if one.key not in told]
-        for one in new:
-            self._tell(context, one)
-        self.log.info("%d of %d nodes have been built, %d of them are new to Airflow.", len(built), len(self.nodes), len(new))
+        tell(built, self.alias, context, self.log)
 
-    def _tell(self, context: Context, one: Built) -> None:
+    def resume(self, context: Context, event: Any) -> None:  # noqa: ANN401, ARG002 - Airflow's signature
+        """The same, when the trigger has seen that there may be something to tell."""
+        self.execute(context)
+
+
+def tell(built: Sequence[Built], alias: AssetAlias, context: Context, log: Any) -> None:  # noqa: ANN401 - Airflow's logger
+    """Hand over, through an alias that is an inlet and an outlet of the task, those builds that Airflow knows no event of in this run."""
+    ti = context["ti"]
+    run = (ti.run_id, -1 if ti.map_index is None else ti.map_index)
+    told = _told(context["inlet_events"][alias], built, run) if built else set()
+    new = [one for one in built if one.key not in told]
+    for one in new:
         uri = _uri_or_none(one.relation)
         if uri is None:  # an odd materialization: the others are not to wait for it
-            self.log.warning("No event for %s: %s is not the name of a relation.", one.unique_id, one.relation)
-            return
-        self.log.info("%s was built: %s", one.unique_id, uri)
-        context["outlet_events"][self.alias].add(Asset(uri), extra=dict(one.extra))
+            log.warning("No event for %s: %s is not the name of a relation.", one.unique_id, one.relation)
+            continue
+        log.info("%s was built: %s", one.unique_id, uri)
+        context["outlet_events"][alias].add(Asset(uri), extra=dict(one.extra))
+    log.info("%d nodes have been built, %d of them are new to Airflow.", len(built), len(new))
 
 
 def _told(events: Any, built: Sequence[Built], run: tuple[str, int]) -> set[tuple[object, object]]:  # noqa: ANN401 - Airflow's accessor
@@ -168,8 +210,12 @@ def asset_task_ids(nodes: int) -> list[str]:
 def asset_tasks(
     nodes: Sequence[str], tasks: Sequence[BaseOperator], *, ledger: LedgerRef, ledger_group: str, task_args: Mapping[str, Any]
 ) -> None:
-    """Create ``dbt_assets`` in the DAG or group that is current, to run when ``tasks`` have ended; in a big project more of them, in a row."""
+    """Create ``dbt_assets`` in the DAG or group that is current, to run when ``tasks`` have ended; in a big project more of them, in a row.
+
+    The first of ``tasks`` is the producer. If it can, and there is only one ``dbt_assets``, it tells of what it builds itself.
+    """
     behind, alias = last_of(tasks), None
+    producer = tasks[0] if isinstance(tasks[0], Tells) and len(nodes) <= MOST_EVENTS else None
     for number, task_id in enumerate(asset_task_ids(len(nodes))):
         task = DbtAssetsOperator(
             **{**task_args, "task_id": task_id},
@@ -177,9 +223,12 @@ def asset_tasks(
             ledger=ledger,
             ledger_group=ledger_group,
             alias=alias,
+            telling_producer=producer.task_id if producer is not None else None,
         )
         task.set_upstream(behind)
         behind, alias = [task], task.alias.name
+        if producer is not None:
+            producer.tell_of(nodes, task.alias)
 
 
 def last_of(tasks: Sequence[BaseOperator]) -> list[BaseOperator]:

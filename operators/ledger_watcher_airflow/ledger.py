@@ -59,3 +59,9 @@ def connected_filesystem(uri: str, conn_id: str, otherwise: str) -> AbstractFile
 def run_key(*, deployment: str, dag_id: str, run_id: str, group: str, map_index: int) -> RunKey:
     """The identity of the ledger that a producer and its consumers share."""
     return RunKey(deployment=deployment, dag_id=dag_id, run_id=run_id, group=group, map_index=map_index)
+
+
+def run_of(ti: Any, ledger: LedgerRef, group: str) -> RunKey:  # noqa: ANN401 - Airflow's RuntimeTaskInstance or its like
+    """The same, for the run that a task belongs to."""
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return run_key(deployment=ledger.deployment, dag_id=ti.dag_id, run_id=ti.run_id, group=group, map_index=map_index)

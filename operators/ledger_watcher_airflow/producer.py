@@ -11,16 +11,18 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from ledger_watcher.errors import ConfigError, Fenced, LedgerWatcherError
 from ledger_watcher.records import EndedBy
 from ledger_watcher.verdict import HANDLED, errors_of, sources_of
+from ledger_watcher_airflow.assets import tell
+from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_artifacts
 from ledger_watcher_airflow.config import ExecutionConfig, ProducerRetryOn, ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.late import wait_for_late
-from ledger_watcher_airflow.ledger import LedgerRef, run_key
+from ledger_watcher_airflow.ledger import LedgerRef, run_of
 from ledger_watcher_airflow.profiles.placed import placed
 from ledger_watcher_airflow.states import done_nodes
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import AssetAlias, Context
 
     from ledger_watcher.capture.request import CaptureRequest, CaptureResult
     from ledger_watcher.capture.session import Capture
@@ -84,6 +86,8 @@ class DbtProducerWatcherOperator(BaseOperator):
         self._callbacks = checked("callback", callback)
         self._callback_args = dict(callback_args or {})
         self._capture: Capture | None = None
+        self._told: tuple[str, ...] = ()
+        self._alias: AssetAlias | None = None
 
     def execute(self, context: Context) -> None:
         """Run dbt for what is not done yet; see the class for what success means."""
@@ -104,6 +108,14 @@ class DbtProducerWatcherOperator(BaseOperator):
             self._call_back(context)
         finally:  # what dbt did weighs more than an error in a callback
             self._judge(result, tries_left=ti.try_number <= ti.max_tries)
+        if self._alias is not None:
+            folder = self.ledger.folder(run_of(ti, self.ledger, self.ledger_group))
+            tell(built_of(result.state, self._told, folder), self._alias, context, self.log)
+
+    def tell_of(self, nodes: Sequence[str], alias: AssetAlias) -> None:
+        """Tell Airflow of what was built of these nodes when this task ends well."""
+        self._told, self._alias = tuple(nodes), alias
+        self.inlets, self.outlets = [*self.inlets, alias], [*self.outlets, alias]
 
     def recover(self, context: Context, *, only: frozenset[str], after: int) -> None:
         """Run dbt for some nodes, in the task of one of them; see :class:`~ledger_watcher_airflow.recovery.Recovers`."""
@@ -115,13 +127,7 @@ class DbtProducerWatcherOperator(BaseOperator):
         from ledger_watcher.capture.session import Capture  # noqa: PLC0415
 
         ti, dag_run = context["ti"], context["dag_run"]
-        run = run_key(
-            deployment=self.ledger.deployment,
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            group=self.ledger_group,
-            map_index=-1 if ti.map_index is None else ti.map_index,
-        )
+        run = run_of(ti, self.ledger, self.ledger_group)
         self.log.info("Ledger: %s/%s", self.ledger.uri.rstrip("/"), run.prefix)
         with placed(self.build.rendered(lambda values: self.render_template(values, context, self.get_template_env()))) as build:
             request = CaptureRequest(

@@ -46,7 +46,7 @@ def test_each_index_of_a_mapped_group_is_a_run_of_its_own(airflow: AirflowStack,
     assert states(airflow, run_id, -1) == {"regions": "success", "after_all": "upstream_failed"}
     assert attempts(home, run_id, NORTH) == [{"named": "success", "not_south": "success", "below": "success"}]
     assert attempts(home, run_id, SOUTH) == [{"named": "success", "not_south": "failed", "below": "skipped"}]
-    on_workers = [(task, index) for task in ("dbt_assets", PRODUCER) for index in (NORTH, SOUTH)]
+    on_workers = [(PRODUCER, index) for index in (NORTH, SOUTH)]
     assert workers(airflow, run_id) == on_workers
     told = airflow.sql("select source_map_index, count(*) from asset_event where source_dag_id = :d group by 1 order by 1", {"d": DAG})
     assert told == [(NORTH, 3), (SOUTH, 1)]

@@ -54,7 +54,7 @@ def show(ledger: str, dag_id: str, run_id: str, *options: str, env: dict[str, st
 
 @pytest.mark.parametrize("where", ["local", "s3"])
 def test_every_node_is_a_task_and_needs_no_worker(airflow: AirflowStack, home: Path, s3: SimpleNamespace, where: str) -> None:
-    """All nodes have tasks that succeed in the order of dbt's edges; a worker for the producer and one for assets, no XCom, no Variable."""
+    """All nodes have tasks that succeed in the order of dbt's edges; one worker, for the producer, no XCom, no Variable."""
     dag_id = f"jaffle_{where}"
     run_id, state = run(airflow, dag_id)
     tasks = states(airflow, dag_id, run_id)
@@ -71,12 +71,11 @@ def test_every_node_is_a_task_and_needs_no_worker(airflow: AirflowStack, home: P
     assert set(task_of.values()) <= set(tasks)
     assert len(built) >= 11
 
-    workers = [PRODUCER] if where == "local" else ["dbt_assets", PRODUCER]  # emit_datasets
-    assert worker_logs(airflow, dag_id, run_id) == workers
+    assert worker_logs(airflow, dag_id, run_id) == [PRODUCER]
     pids = airflow.sql(
         "select task_id from task_instance where dag_id = :d and run_id = :r and pid is not null", {"d": dag_id, "r": run_id}
     )
-    assert sorted(row[0] for row in pids) == workers
+    assert [row[0] for row in pids] == [PRODUCER]
     assert airflow.sql("select count(*) from xcom where dag_id = :d", {"d": dag_id})[0][0] == 0
     assert airflow.sql("select count(*) from variable")[0][0] == 0
 
@@ -130,7 +129,7 @@ def test_two_groups_have_a_ledger_each(airflow: AirflowStack, home: Path) -> Non
     for group in ("first.dbt", "second.inner.dbt"):
         seen = show(str(home / "ledger"), "jaffle_two_groups", run_id, "--group", group)
         assert {node["state"] for node in seen["nodes"]} == {"success"}
-    assert worker_logs(airflow, "jaffle_two_groups", run_id) == ["dbt_assets", PRODUCER, "first.dbt.dbt_assets", f"first.dbt.{PRODUCER}"]
+    assert worker_logs(airflow, "jaffle_two_groups", run_id) == [PRODUCER, f"first.dbt.{PRODUCER}"]
     ended = dict(
         airflow.sql("select task_id, end_date from task_instance where dag_id = 'jaffle_two_groups' and run_id = :r", {"r": run_id})
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.operators.triggerer import FIRST, LINES
 
-BOUND = 100.0
+BOUND = 240.0
 AIRFLOW_S = 3
 """Lines of Airflow's own about each trigger: it starts, it fired an event, it is completed."""
 

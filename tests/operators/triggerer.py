@@ -36,7 +36,7 @@ from ledger_watcher_airflow.consumer import DbtConsumerWatcherSensor
 from tests.operators.runs import Attempt, at, began, done, said, task_id_born
 from tests.projects import fhir_nodes, write_project
 
-PATIENCE = 90.0
+PATIENCE = 200.0
 FIRST = 50
 """Triggers that end while nobody reads their lines."""
 SECOND = 10
