@@ -117,7 +117,10 @@ class DbtAssetsOperator(BaseOperator):
         self.outlets = [*self.outlets, self.alias]
         self.inlets = [*self.inlets, self.alias]
         self.as_teardown()
-        if telling_producer is not None:
+        on_a_worker = (
+            self.on_success_callback or self.on_execute_callback or self.outlets != [self.alias]
+        )  # Airflow calls and emits nothing elsewhere
+        if telling_producer is not None and not on_a_worker:
             self.start_from_trigger = True
             self.start_trigger_args = StartTriggerArgs(
                 trigger_cls="ledger_watcher_airflow.untold.UntoldTrigger",
@@ -216,6 +219,7 @@ def asset_tasks(
     """
     behind, alias = last_of(tasks), None
     producer = tasks[0] if isinstance(tasks[0], Tells) and len(nodes) <= MOST_EVENTS else None
+    triggerer = all(getattr(task, "deferrable", True) for task in tasks[1:])  # else there may be none
     for number, task_id in enumerate(asset_task_ids(len(nodes))):
         task = DbtAssetsOperator(
             **{**task_args, "task_id": task_id},
@@ -223,7 +227,7 @@ def asset_tasks(
             ledger=ledger,
             ledger_group=ledger_group,
             alias=alias,
-            telling_producer=producer.task_id if producer is not None else None,
+            telling_producer=producer.task_id if producer is not None and triggerer else None,
         )
         task.set_upstream(behind)
         behind, alias = [task], task.alias.name

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
@@ -58,6 +59,19 @@ def test_the_task_at_the_end_begins_in_the_triggerer_if_the_producer_tells(make_
     dag = make_dag()
     assert not dag.get_task(PRODUCER).outlets, "too many events for one task"
     assert not dag.get_task("dbt_assets").start_from_trigger
+
+
+@pytest.mark.parametrize("more", [{"on_success_callback": print}, {"on_execute_callback": print}, {"outlets": [Asset("mine")]}], ids=str)
+def test_what_airflow_does_on_workers_only_is_done_there(make_dag: MakeDag, more: dict[str, Any]) -> None:
+    assert not make_dag(operator_args=more).get_task("dbt_assets").start_from_trigger
+    assert not make_dag(default_args=more).get_task("dbt_assets").start_from_trigger
+
+
+def test_without_a_triggerer_the_task_at_the_end_is_on_a_worker(make_dag: MakeDag) -> None:
+    for where in ({"operator_args": {"deferrable": False}}, {"default_args": {"deferrable": False}}):
+        dag = make_dag(**where)
+        assert not dag.get_task("dbt_assets").start_from_trigger
+        assert dag.get_task(PRODUCER).outlets
 
 
 def own(**more: Any) -> AttemptStarted:
