@@ -26,6 +26,9 @@ HEAVY = [
     "adlfs",
     "azure",
     "rich",
+    "pyarrow",
+    "openlineage",
+    "opentelemetry",
     "ledger_watcher_airflow",
 ]
 
