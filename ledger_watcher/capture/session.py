@@ -102,8 +102,6 @@ class Capture:
 
     def _open(self, checked: Checked) -> None:
         request = self._request
-        origin = Origin(self._writer.run, self._manifest)
-        self._relays = [Relay(name, partial(make_emitter, name, origin)) for name in request.emit]
         now = utcnow()
         started = AttemptStarted(
             ts=now,
@@ -120,6 +118,8 @@ class Capture:
             task_id=request.task_id,
         )
         self._book.state.apply(self._writer.open(started, after=request.after))
+        origin = Origin(self._writer.run, self._manifest)
+        self._relays = [Relay(name, partial(make_emitter, name, origin)) for name in request.emit]
         self._book.fold([replace(started, attempt=self._writer.epoch)])
 
     def _attempt(self, checked: Checked) -> Ended:
@@ -149,6 +149,7 @@ class Capture:
             digest = self._writer.close(finished)
             self._book.fold([finished])
         except LedgerWatcherError as error:
+            self._tell([Entry(0, self._writer.epoch, finished)])  # dbt has ended, whatever became of the ledger
             self._book.problems.append(str(error))
             vars(error)["exit_code"] = ended.exit_code
             raise

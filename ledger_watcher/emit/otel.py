@@ -100,7 +100,9 @@ class OpenTelemetry:
     def _node(self, epoch: int, record: NodeFinished) -> None:
         node = (epoch, record.unique_id)
         begun = self._open.pop(node, None)
-        if node in self._told or (begun is None and record.outcome is Outcome.SKIPPED):  # said twice (run_results.json), or it never ran
+        if (
+            node in self._told or record.outcome is Outcome.SKIPPED
+        ):  # said twice (run_results.json); it never ran, though dbt says that it began
             return
         self._told.add(node)
         end = finished_at(record) or record.ts

@@ -122,6 +122,8 @@ def root(tmp_path: Path) -> Path:
         starts("b", 3),
         ends("c", Outcome.SKIPPED, 3, skip_cause=("model.shop.b",), execution_time=0.0),
         starts("d", 3.5),
+        starts("e", 3.5),
+        ends("e", Outcome.SKIPPED, 3.5, skip_cause=("model.shop.b",), execution_time=0.0),
     ]
     attempt(store, began(), first, ended(4, 130, EndedBy.SIGNAL), manifest=False)
     second = [
@@ -176,6 +178,8 @@ def test_events_of_a_run(root: Path, sink: Sink) -> None:
         ("test.shop.unique_a.0123456789", "FAIL", "00:03"),
         ("model.shop.b", "START", "00:03"),
         ("model.shop.d", "START", "00:03"),
+        ("model.shop.e", "START", "00:03"),
+        ("model.shop.e", "ABORT", "00:03"),
         ("model.shop.b", "ABORT", "00:04"),
         ("model.shop.d", "ABORT", "00:04"),
         ("shop.etl.dbt", "ABORT", "00:04"),
@@ -185,7 +189,7 @@ def test_events_of_a_run(root: Path, sink: Sink) -> None:
         ("test.shop.unique_a.0123456789", "START", "00:12"),
         ("test.shop.unique_a.0123456789", "COMPLETE", "00:13"),
         ("shop.etl.dbt", "FAIL", "00:14"),
-    ], "nothing of what was skipped or carried over"
+    ], "nothing of what was carried over, nor of what was skipped without a start"
     assert {event["job"]["namespace"] for event in sink.events} == {"prod"}
     assert set(sink.paths) == {"/api/v1/lineage"}
 
@@ -226,7 +230,7 @@ def test_telling_again_tells_the_same(root: Path, tmp_path: Path) -> None:
         assert emit("openlineage", root, **{f"OPENLINEAGE__TRANSPORT__{name}": value for name, value in env.items()}).exit_code == 0
     first, second = (file.read_text() for file in files)
     assert first == second
-    assert len(first.splitlines()) == 16
+    assert len(first.splitlines()) == 18
 
 
 def test_the_parent_of_dbt_and_its_name(root: Path, sink: Sink) -> None:
