@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ledger_watcher import codec
 from ledger_watcher.capture.argv import BUILDING, DbtCommand
 from ledger_watcher.capture.redact import Masker
 from ledger_watcher.capture.workspace import Workspace
 from ledger_watcher.errors import ConfigError
+from ledger_watcher.project.edges import parents_of
 
 STORED = ("run_results.json", "manifest.json", "sources.json")
 """The artifacts that are stored beside the ledger."""
@@ -29,7 +29,6 @@ STORED = ("run_results.json", "manifest.json", "sources.json")
 _PROJECT_FILE = "dbt_project.yml"
 _PARTIAL_PARSE = "partial_parse.msgpack"
 _WITH_PATHS = frozenset({"manifest.json", "run_results.json"})
-_MANIFEST_KEYS = ("nodes", "sources", "unit_tests", "exposures", "metrics", "semantic_models", "saved_queries", "functions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +134,6 @@ class Target:
                 problems.append(f"dbt's artifacts could not be put into {self.user}: {error}")
                 break
         return problems
-
-
-def parents_of(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
-    """unique_id -> ``depends_on.nodes`` of everything in a manifest; every field is optional (Fusion leaves many out)."""
-    parents: dict[str, list[str]] = {}
-    for key in _MANIFEST_KEYS:
-        section = manifest.get(key)
-        for unique_id, node in section.items() if isinstance(section, Mapping) else ():
-            depends = node.get("depends_on") if isinstance(node, Mapping) else None
-            nodes = depends.get("nodes") if isinstance(depends, Mapping) else None
-            parents[unique_id] = [name for name in nodes if isinstance(name, str)] if isinstance(nodes, list) else []
-    return parents
 
 
 def _invocation(data: bytes) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ledger_watcher.ledger import Entry, LedgerWriter
 from ledger_watcher.records import Record
@@ -12,8 +12,10 @@ from ledger_watcher.state import RunState
 class Book:
     """The writer of an attempt, the run with all that was written so far, and what went wrong with capturing."""
 
-    def __init__(self, writer: LedgerWriter) -> None:
+    def __init__(self, writer: LedgerWriter, told: Callable[[list[Entry]], None] | None = None) -> None:
+        """:param told: is given what is written, too; it must neither block nor raise."""
         self.state = RunState()
+        self._told = told
         self.problems: list[str] = []
         self._writer = writer
 
@@ -38,4 +40,7 @@ class Book:
 
     def fold(self, records: Iterable[Record]) -> None:
         """Take what the writer has written by other means into the state."""
-        self.state.apply(Entry(0, self._writer.epoch, record) for record in records)
+        entries = [Entry(0, self._writer.epoch, record) for record in records]
+        self.state.apply(entries)
+        if self._told is not None:
+            self._told(entries)

@@ -15,6 +15,7 @@ from ledger_watcher.capture.freshness import SkipChoice
 from ledger_watcher.capture.inprocess import check_installed
 from ledger_watcher.capture.redact import Masker
 from ledger_watcher.capture.secrets import known_secrets
+from ledger_watcher.emit.emitter import check_emitters
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.ledger.keys import KEY, KEY_FILE
 from ledger_watcher.records import EndedBy
@@ -43,7 +44,7 @@ class CaptureRequest:
     console (default: standard output); in-process, dbt writes them itself. Attempts that
     started before ``since`` belong to a run of the same name that was deleted: nothing of them counts. ``after`` is the attempt that must be the newest one, or none
     begins; ``task_id`` is the Airflow task that runs this. ``grace`` is the time in seconds between SIGINT, SIGTERM and
-    SIGKILL.
+    SIGKILL. ``emit`` names those who are told of the run meanwhile, see :mod:`ledger_watcher.emit`.
     """
 
     command: tuple[str, ...]
@@ -69,6 +70,7 @@ class CaptureRequest:
     producer_started_at: datetime | None = None
     forward: Callable[[str], None] | None = None
     grace: float = 10.0
+    emit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,7 @@ class Checked:
             raise ConfigError(f"The project folder {cwd} does not exist; correct --project-dir.")
         env = {**os.environ, **request.env}
         command = DbtCommand.parse(request.command)
+        check_emitters(request.emit)
         _check_scope(request, command)
         project = Project.of(command, env, cwd, upwards=request.project_dir is None)
         executable = command.argv[0]

@@ -8,6 +8,7 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from ledger_watcher import __version__
 from ledger_watcher.capture.artifacts import Target
@@ -18,8 +19,9 @@ from ledger_watcher.capture.request import CaptureRequest, CaptureResult, Checke
 from ledger_watcher.capture.resume import scope_of
 from ledger_watcher.capture.stages import Stages
 from ledger_watcher.capture.workspace import Workspace
+from ledger_watcher.emit import Origin, Relay, make_emitter
 from ledger_watcher.errors import ConfigError, Fenced, LedgerWatcherError
-from ledger_watcher.ledger import ChainReader, LedgerWriter, RunKey, WriterOptions
+from ledger_watcher.ledger import ChainReader, Entry, LedgerWriter, RunKey, WriterOptions
 from ledger_watcher.records import AttemptFinished, AttemptStarted, bounded_message, utcnow
 from ledger_watcher.storage import Store
 
@@ -37,7 +39,9 @@ class Capture:
         self._options = options or WriterOptions()
         self._writer = LedgerWriter(store, run, options=self._options, on_fenced=self._fenced)
         self._request = request
-        self._book = Book(self._writer)
+        self._target: Target | None = None
+        self._relays: list[Relay] = []
+        self._book = Book(self._writer, self._tell)
         self._dbt = Dbt(request)
         self._dbt_ended = False
         self._result: CaptureResult | None = None
@@ -114,6 +118,8 @@ class Capture:
             task_id=request.task_id,
         )
         self._book.state.apply(self._writer.open(started, after=request.after))
+        origin = Origin(self._writer.run, self._manifest)
+        self._relays = [Relay(name, partial(make_emitter, name, origin)) for name in request.emit]
         self._book.fold([replace(started, attempt=self._writer.epoch)])
 
     def _attempt(self, checked: Checked) -> Ended:
@@ -126,7 +132,7 @@ class Capture:
             while not self._dbt.interrupted and time.monotonic() < until:
                 time.sleep(0.1)  # not an Event, which a signal handler must not set
         with Workspace() as workspace:
-            target = Target.prepare(checked.command, checked.project, checked.env, workspace)
+            target = self._target = Target.prepare(checked.command, checked.project, checked.env, workspace)
             stages = Stages(request=self._request, checked=checked, target=target, workspace=workspace, dbt=self._dbt, book=self._book)
             ended = stages.run()
             self._dbt_ended = True
@@ -143,10 +149,12 @@ class Capture:
             digest = self._writer.close(finished)
             self._book.fold([finished])
         except LedgerWatcherError as error:
+            self._tell([Entry(0, self._writer.epoch, finished)])  # dbt has ended, whatever became of the ledger
             self._book.problems.append(str(error))
             vars(error)["exit_code"] = ended.exit_code
             raise
         finally:
+            self._book.problems += [problem for relay in self._relays for problem in relay.close()]
             self._result = CaptureResult(
                 exit_code=ended.exit_code,
                 ended_by=ended.ended_by,
@@ -158,6 +166,20 @@ class Capture:
         return self._result
 
     # Helpers --------------------------------------------------------------------------------------------------------
+
+    def _tell(self, entries: list[Entry]) -> None:
+        for relay in self._relays:
+            relay.put(entries)
+
+    def _manifest(self) -> bytes | None:
+        """What dbt has written into the folder of this attempt; when dbt has ended, it may have been moved to the user's already."""
+        if self._target is None:
+            return None
+        data = self._target.read("manifest.json")
+        if data is None and self._dbt_ended:
+            with suppress(OSError):
+                data = (self._target.user / "manifest.json").read_bytes()
+        return data
 
     def _fenced(self, _error: Fenced) -> None:
         self.interrupt()

@@ -14,7 +14,7 @@ from typing import Any
 
 from ledger_watcher import codec
 from ledger_watcher.capture.argv import DbtCommand
-from ledger_watcher.capture.artifacts import Target, parents_of
+from ledger_watcher.capture.artifacts import Target
 from ledger_watcher.capture.book import Book
 from ledger_watcher.capture.dbt import Dbt
 from ledger_watcher.capture.ending import Ended, OverAlready, in_turn
@@ -27,6 +27,7 @@ from ledger_watcher.capture.resume import Scope, decide, judged, nothing_left, p
 from ledger_watcher.capture.runner import Sink
 from ledger_watcher.capture.workspace import Workspace
 from ledger_watcher.errors import LedgerWatcherError
+from ledger_watcher.project.edges import parents_of
 from ledger_watcher.records import CALLER, STALE, NodeFinished, Outcome, Record
 
 log = logging.getLogger(__name__)

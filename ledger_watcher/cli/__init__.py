@@ -6,6 +6,7 @@ import click
 
 from ledger_watcher import __version__
 from ledger_watcher.cli.diff import diff
+from ledger_watcher.cli.emit import emit
 from ledger_watcher.cli.export import export
 from ledger_watcher.cli.gc import gc
 from ledger_watcher.cli.ls import ls
@@ -30,6 +31,7 @@ main.add_command(show)
 main.add_command(schema)
 main.add_command(diff)
 main.add_command(export)
+main.add_command(emit)
 main.add_command(report)
 main.add_command(tail)
 main.add_command(verify)

@@ -1,36 +1,7 @@
 """The JSON that ``ls --json`` and ``show --json`` print: stable, so that scripts can be written against it.
 
-Keys are added, never renamed or removed, while ``version`` is 1. Every key is always there; what is not known is ``null``. Times are
-RFC 3339 in UTC, durations are seconds.
-
-``ls``::
-
-    {"version": 1, "ledger": root URI, "total": runs that fit, "runs": [run + summary, newest first]}
-
-``show``::
-
-    {"version": 1, "run": run, ...summary, "attempts": [attempt, oldest first], "nodes": [node]}
-
-run
-    ``uri`` (its folder, which ``show`` takes), ``deployment``, ``dag_id``, ``run_id``, ``group``, ``map_index`` (-1: not mapped).
-    In ``ls`` these keys stand beside those of the summary.
-summary
-    ``state`` (success, failed, running, silent, unknown), ``detail`` (the reason, for people), ``started_at`` of the first attempt,
-    ``last_seen_at`` (the newest record), ``finished_at``, ``duration`` (all attempts together), ``exit_code`` and ``ended_by`` of the
-    newest attempt, ``attempt_count``, ``counts`` (nodes per state), ``problem`` (why the ledger could not be read to its end).
-attempt
-    ``attempt``, ``state`` (also: superseded), ``detail``, ``command`` (argv), ``invocation``, ``dbt_version``, ``invocation_id`` (dbt's),
-    ``threads``, ``target``, ``host``, ``pid``, ``try_number``, ``clear_number``, ``writer_version``, ``producer_started_at``,
-    ``started_at``, ``last_seen_at``, ``finished_at``, ``duration``, ``exit_code``, ``ended_by``, ``will_retry``, ``message``,
-    ``incomplete``, ``planned`` (how many nodes, ``null`` without a plan), ``hooks``, ``artifacts``.
-node
-    ``unique_id``, ``name``, ``resource_type``, ``materialized``, ``relation``, ``attempt``, ``state`` (success, warn, failed, skipped,
-    noop, reused, cancelled; running, unfinished: its attempt is over without its end; waiting, not_run: planned and not begun),
-    and as in dbt's run_results.json ``status``, ``execution_time`` (equal to about seven digits: dbt's events have it as a 32-bit float),
-    ``message``, ``failures``, ``adapter_response``; ``rows_affected``,
-    ``query_id``, ``thread``, ``started_at``, ``finished_at``, ``skip_cause`` (unique_ids), ``by_choice`` (stale, caller: a skip that no
-    failure caused), ``source`` (event, run_results, watcher, carried_over).
-    ``show LEDGER NODE`` adds ``log`` (lines), ``log_dropped`` (how many were not kept), ``batches`` (of a microbatch model).
+docs/cli.md has every key. Keys are added, never renamed or removed, while ``version`` is 1. Every key is always there; what is not known is
+``null``. Times are RFC 3339 in UTC, durations are seconds.
 """
 
 from __future__ import annotations

@@ -1,15 +1,4 @@
-"""``ledger-watcher diff``: two runs compared, node by node.
-
-The JSON of ``--json`` is stable as that of :mod:`ledger_watcher.cli._shape` is::
-
-    {"version": 1, "a": run + summary, "b": run + summary, "totals": totals, "nodes": [node, what got slower first]}
-
-totals
-    ``nodes`` (number per change: same, status, new, removed), ``seconds_a`` and ``seconds_b`` (of all nodes added up), ``seconds_difference``.
-node
-    ``unique_id``, ``name``, ``resource_type``, ``change`` (same, status, new, removed), ``seconds_difference`` (positive: slower), and
-    with ``_a`` and ``_b`` at their ends: ``state``, ``seconds``, ``rows_affected``, ``failures``; ``null`` where the run has no such node.
-"""
+"""``ledger-watcher diff``: two runs compared, node by node. docs/cli.md has the keys of its JSON."""
 
 from __future__ import annotations
 
@@ -50,7 +39,7 @@ _WORDS = {SAME: "", STATUS: "status", NEW: "new", REMOVED: "removed"}
 @click.option("--group", help="Full task group path, where a DAG run has several ledgers; '' is the top of the DAG.")
 @click.option("--map-index", type=int, help="Map index, where a DAG run has several ledgers.")
 @click.option("--deployment", help="The deployment's name.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object (shape: ledger_watcher/cli/diff.py).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (shape: docs/cli.md).")
 def diff(ledger: str, run_a: str, run_b: str, storage_options: tuple[str, ...], *, as_json: bool, **named: Any) -> None:
     """Compare two runs in LEDGER, RUN_A (before) and RUN_B (after), given by their run ids.
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import click
 
-from ledger_watcher.cli._common import LedgerCommand, locate, say_note, write_file
-from ledger_watcher.cli._runs import Reading, Wanted, patiently
+from ledger_watcher.cli._common import LedgerCommand, Target, locate, say_note, write_file
+from ledger_watcher.cli._runs import Reading, Wanted, find_runs, missing, newest_first, patiently, read_all
 from ledger_watcher.cli._select import entries, run_options, select
+from ledger_watcher.errors import RunNotFound
 from ledger_watcher.ledger.segments import Entry
 from ledger_watcher.ledger.verify import read_artifact
 from ledger_watcher.report.export import COLUMNS, csv_text, identity, json_line
+from ledger_watcher.report.parquet import parquet_bytes
 from ledger_watcher.report.run_results import synthesised
 from ledger_watcher.report.text import inert_lines
 from ledger_watcher.report.view import node_rows
@@ -30,18 +32,22 @@ _COLUMNS = ", ".join(COLUMNS)
     epilog=f"Columns of the csv, which stay as they are (new ones come at the end): {_COLUMNS}.",
 )
 @run_options
-@click.option("--to", "form", required=True, type=click.Choice(["jsonl", "csv", "run_results"]), help="What to make of the run.")
+@click.option("--all", "everything", is_flag=True, help="parquet: every run that fits the other options, instead of the newest one.")
+@click.option("--to", "form", required=True, type=click.Choice(["jsonl", "csv", "parquet", "run_results"]), help="What to make of the run.")
 @click.option(
     "-o", "--output", metavar="FILE", default="-", help="Where to; default: standard output. The file appears whole or not at all."
 )
 @click.option(
     "--spreadsheet-safe", is_flag=True, help="csv: an apostrophe before text that a spreadsheet would take for a formula (= + - @)."
 )
-def export(ledger: str, storage_options: tuple[str, ...], *, form: str, output: str, spreadsheet_safe: bool, **named: Any) -> None:
+def export(
+    ledger: str, storage_options: tuple[str, ...], *, form: str, output: str, everything: bool, spreadsheet_safe: bool, **named: Any
+) -> None:
     """Write a run in LEDGER in a form that other tools read. Without options it is the newest run.
 
     jsonl: every record as it stands in the ledger, a line each, with seq, epoch and the run's identity; nothing is lost.
     csv: a row per node; characters that are not printable are written as escapes.
+    parquet: a row per node, with types (docs/sql.md); it needs pip install 'ledger-watcher[parquet]'.
     run_results: dbt's run_results.json of the newest attempt as it was stored, its hash checked; if that attempt stored none, one is made of
     the records, which standard error then says.
 
@@ -52,7 +58,15 @@ def export(ledger: str, storage_options: tuple[str, ...], *, form: str, output: 
     """
     if spreadsheet_safe and form != "csv":
         raise click.UsageError("--spreadsheet-safe goes with --to csv only.")
+    if everything and form != "parquet":
+        raise click.UsageError("--all goes with --to parquet only.")
+    if form == "parquet" and output == "-" and sys.stdout.isatty():
+        raise click.UsageError("Parquet is nothing for a terminal: give a file with -o nodes.parquet.")
     target = locate(ledger, storage_options)
+    if form == "parquet":
+        readings = _all(target, Wanted(**named)) if everything else _whole([select(target, Wanted(**named))])
+        _write(output, parquet_bytes((reading.run, node_rows(reading.state)) for reading in readings))
+        return
     reading = select(target, Wanted(**named), whole=form == "jsonl")
     found = list(entries(reading))
     if form == "jsonl":
@@ -62,6 +76,30 @@ def export(ledger: str, storage_options: tuple[str, ...], *, form: str, output: 
     else:
         data = _run_results(reading)
     _write(output, data)
+
+
+def _all(target: Target, wanted: Wanted) -> list[Reading]:
+    """Every run that fits, oldest first."""
+    if target.run is not None:
+        raise click.UsageError("LEDGER is the folder of one run: --all does not go with it.")
+    runs = find_runs(target.store, wanted)
+    if not runs:
+        raise RunNotFound(f"No run under {target.store.root} fits, so there is nothing to export; see `ledger-watcher ls`.")
+    return _whole(newest_first(target.store, runs)[::-1])
+
+
+def _whole(readings: Sequence[Reading]) -> list[Reading]:
+    """Each to its end: half a run would look as if that were all.
+
+    :raises LedgerWatcherError: one cannot be read.
+    """
+    found = read_all(readings)
+    for reading in found:
+        if reading.problem is not None:
+            raise reading.problem
+        if not reading.state.attempts:
+            raise missing(reading.store, reading.run)
+    return found
 
 
 def _jsonl(reading: Reading, found: Sequence[Entry]) -> bytes:

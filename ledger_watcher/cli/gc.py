@@ -73,7 +73,7 @@ def _bound(_ctx: click.Context, _param: click.Parameter, value: str) -> timedelt
 @click.option("--deployment", help="Only this deployment.")
 @click.option("--confirm", is_flag=True, help="Delete. Without it, nothing is changed and what would be done is shown.")
 @click.option("--claimed", is_flag=True, help="Delete also runs that an attempt may be claiming; when no producer can be running.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object (shape: ledger_watcher/cli/gc.py).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (shape: docs/cli.md).")
 def gc(  # noqa: PLR0913 - click gives one parameter per option
     ledger: str,
     storage_options: tuple[str, ...],

@@ -36,7 +36,7 @@ _COLUMNS = (
 @click.option("--dag-id", help="Only this DAG.")
 @click.option("--deployment", help="Only this deployment.")
 @click.option("--limit", default=20, show_default=True, metavar="N", type=click.IntRange(min=0), help="The newest N; 0 is all.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object (shape: ledger_watcher/cli/_shape.py).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (shape: docs/cli.md).")
 @click.option("--uri", "uris", is_flag=True, help="Only the folders of the runs, one per line: each can be given to `show`.")
 def ls(  # noqa: PLR0913 - click gives one parameter per option
     ledger: str, storage_options: tuple[str, ...], dag_id: str | None, deployment: str | None, limit: int, *, as_json: bool, uris: bool

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from ledger_watcher import codec
-from ledger_watcher.capture.artifacts import parents_of
 from ledger_watcher.cli._common import EXIT_ERROR, LedgerCommand, Target, is_run_folder, locate, say_error, say_note, write_file
 from ledger_watcher.cli._runs import Reading, Wanted, missing, patiently
 from ledger_watcher.cli._select import entries, run_options, select
 from ledger_watcher.errors import LedgerWatcherError
 from ledger_watcher.ledger.verify import read_artifact
+from ledger_watcher.project.edges import parents_of
 from ledger_watcher.records import Artifact
 from ledger_watcher.report.bars import History
 from ledger_watcher.report.page import render

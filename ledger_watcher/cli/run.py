@@ -104,6 +104,7 @@ def _option(*names: str, **attrs: Any) -> Callable[[_F], _F]:
 @_option("--sources", metavar="PACKED", help="The sources that --freshness checks. Default: all of the project.")
 @_option("--tests-last", is_flag=True, help="Build everything before the first test runs (`dbt build` only).")
 @_option("--deps", is_flag=True, help="Run `dbt deps` before; if that fails, its exit code is returned.")
+@_option("--emit", multiple=True, metavar="NAME", help="Tell of the run as it goes: openlineage, otel (see docs/emit.md). Repeatable.")
 @_option("--rendered", type=_sha256, metavar="SHA256", help="Hash of the nodes that have a task in Airflow: see below.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- dbt build ...")
 def run(command: tuple[str, ...], **options: Any) -> None:
@@ -150,6 +151,7 @@ def run(command: tuple[str, ...], **options: Any) -> None:
         since=options["since"],
         after=options["after"],
         task_id=options["task_id"] or None,
+        emit=options["emit"],
     )
     key = RunKey(
         dag_id=options["dag_id"] or Checked.of(request).project.name or "dbt",

@@ -59,7 +59,7 @@ _NODES = (
 @click.command(cls=LedgerCommand, name="show")
 @run_options
 @click.argument("node", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object (shape: ledger_watcher/cli/_shape.py).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (shape: docs/cli.md).")
 def show(
     ledger: str, node: str | None, storage_options: tuple[str, ...], *, as_json: bool, map_index: int | None, **named: str | None
 ) -> None:

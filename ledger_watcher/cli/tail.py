@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ledger_watcher.cli._common import LedgerCommand, Target, locate, say, say_note
+from ledger_watcher.cli._past import past_of
 from ledger_watcher.cli._runs import Reading, Wanted
 from ledger_watcher.cli._select import entries, run_options, say_expired, select
 from ledger_watcher.errors import RunNotFound, Transient
@@ -32,8 +33,9 @@ Show = Callable[[Iterable[Entry]], None]
 def tail(ledger: str, storage_options: tuple[str, ...], *, follow: bool, interval: float, as_json: bool, **named: Any) -> None:
     """Print a run's records in LEDGER in their order: when, which node, what happened. Times are in UTC.
 
-    Without options it is the newest run. With -f on a terminal a table of the nodes is shown instead and kept up to date; with --json, or
-    into a pipe or file, lines are printed as they come. A storage out of reach is waited for. Stop it with Ctrl-C.
+    Without options it is the newest run. With -f on a terminal a table of the nodes is shown instead and kept up to date (if rich is
+    installed: pip install 'ledger-watcher[rich]'), with what is done and how long it may still take, by the last run of the same DAG and group;
+    with --json, or into a pipe or file, lines are printed as they come. A storage out of reach is waited for. Stop it with Ctrl-C.
 
     LEDGER is a root or the folder of one run, as `ls --uri` prints it; it may be left out if LEDGER_WATCHER_LEDGER is set.
 
@@ -49,7 +51,7 @@ def tail(ledger: str, storage_options: tuple[str, ...], *, follow: bool, interva
         return
     reading = _awaited(target, Wanted(**named), interval)
     if not as_json and terminal(sys.stdout) is not None:
-        table.follow(reading.follower, interval=interval)
+        table.follow(reading.follower, interval=interval, past=past_of(target.store, reading.run))
     else:
         _follow(reading, show, interval)
 

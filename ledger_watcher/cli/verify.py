@@ -62,7 +62,7 @@ def _hashes(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...
     help="The run must hold an end segment of this hash. Repeatable, such as one for each attempt.",
 )
 @click.option("--allow-expired", is_flag=True, help="Segments that are gone at the beginning of a run are no problem (a lifecycle rule).")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object (shape: ledger_watcher/cli/verify.py).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (shape: docs/cli.md).")
 def verify(ledger: str, storage_options: tuple[str, ...], *, everything: bool, anchors: tuple[str, ...], **named: Any) -> None:
     """Check a run in LEDGER: read every segment, checkpoint and artifact that a record names, and tell what is altered or gone.
 

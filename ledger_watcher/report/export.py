@@ -20,7 +20,7 @@ from ledger_watcher import codec
 from ledger_watcher.ledger.layout import RunKey
 from ledger_watcher.ledger.segments import Entry
 from ledger_watcher.report.text import inert_lines
-from ledger_watcher.report.view import NodeRow
+from ledger_watcher.report.view import NodeRow, finished_at
 
 IDENTITY = ("deployment", "dag_id", "run_id", "group", "map_index")
 
@@ -49,7 +49,7 @@ COLUMNS: tuple[str, ...] = (
 """Of the CSV. ``state`` is the ledger's word, ``status`` dbt's; times are RFC 3339 in UTC, ``execution_time`` is in seconds; ``skip_cause`` is
 unique_ids with blanks between them."""
 
-_RESULT = ("status", "execution_time", "rows_affected", "failures", "query_id", "by_choice", "source", "message")
+_RESULT = ("status", "execution_time", "rows_affected", "failures", "query_id", "by_choice", "source", "message", "adapter_response")
 _FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001 - spreadsheets take the wide forms too
 
 
@@ -74,12 +74,13 @@ def csv_text(run: RunKey, rows: Iterable[NodeRow], *, spreadsheet_safe: bool = F
     writer.writerow(COLUMNS)
     names = identity(run)
     for row in rows:
-        values = {**names, **_values(row)}
+        values = {**names, **node_values(row)}
         writer.writerow([_cell(values[name], safe=spreadsheet_safe) for name in COLUMNS])
     return out.getvalue()
 
 
-def _values(row: NodeRow) -> dict[str, Any]:
+def node_values(row: NodeRow) -> dict[str, Any]:
+    """The columns of a node but the run's, and ``adapter_response``: text, numbers, times, a tuple, a dict or ``None``."""
     begun, ended = row.begun, row.finished
     values: dict[str, Any] = {
         "unique_id": row.unique_id,
@@ -89,19 +90,25 @@ def _values(row: NodeRow) -> dict[str, Any]:
         "relation": (ended and ended.relation) or (begun and begun.relation),
         "attempt": row.attempt,
         "state": row.state,
-        "started_at": rfc3339(row.started_at),
-        "finished_at": rfc3339(ended.finished_at or ended.ts) if ended else None,
+        "started_at": row.started_at,
+        "finished_at": finished_at(ended),
         "thread": (ended and ended.thread) or (begun and begun.thread),
-        "skip_cause": " ".join(ended.skip_cause) if ended else None,
+        "skip_cause": ended.skip_cause if ended else None,
     }
     return {**values, **{name: getattr(ended, name) if ended else None for name in _RESULT}}
 
 
-def _cell(value: str | float | None, *, safe: bool) -> str:
-    if not isinstance(value, str):
-        return "" if value is None else str(value)
-    text = "\n".join(inert_lines(value))
-    return f"'{text}" if safe and text.lstrip().startswith(_FORMULA) else text
+def _cell(value: str | float | datetime | tuple[str, ...] | None, *, safe: bool) -> str:
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return rfc3339(value) or ""
+        case str() | tuple():
+            text = "\n".join(inert_lines(value if isinstance(value, str) else " ".join(value)))
+            return f"'{text}" if safe and text.lstrip().startswith(_FORMULA) else text
+        case _:
+            return str(value)
 
 
 def rfc3339(time: datetime | None) -> str | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from ledger_watcher.errors import Transient
 from ledger_watcher.ledger.follower import RunFollower
 from ledger_watcher.records import utcnow
+from ledger_watcher.report.eta import Past, Progress, progress
 from ledger_watcher.report.grid import Cell, Column, Grid, styled, terminal
 from ledger_watcher.report.text import duration, encodable, first_line, inert
 from ledger_watcher.report.view import RUNNING, WAITING, NodeRow, attempt_seconds, counts, counts_text, node_rows, run_status, word
@@ -22,20 +23,28 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _COLUMNS = (Column("status"), Column("type"), Column("node", wraps=20), Column("seconds", right=True))
-_FRAME = 5
-"""Lines of a screen that rows cannot have: heading, progress, the rest's summary, a note, the cursor."""
+_FRAME = 6
+"""Lines of a screen that rows cannot have: heading, progress and its bar, the rest's summary, a note, the cursor."""
+_BAR = 30
+"""Columns of the bar of progress."""
 
 Show = Callable[[RunState, str], None]
 
 
 def live_table(
-    state: RunState, expected: Sequence[str] | None = None, *, now: datetime | None = None, max_rows: int | None = None
+    state: RunState,
+    expected: Sequence[str] | None = None,
+    *,
+    now: datetime | None = None,
+    max_rows: int | None = None,
+    past: Past | None = None,
 ) -> RenderableType | str:
     """The nodes of a run and a line of progress: a rich renderable, or text where rich is not installed.
 
     :param expected: unique_ids that are to come, in the order in which to show them; what the ledger says is planned comes in any case.
     :param now: the time that running nodes and the elapsed time are counted to; default: this moment.
     :param max_rows: show no more rows than this: those running, failed or finished last, and a count of the rest.
+    :param past: an earlier run, by which the time that is left is estimated; else it is what is done so far.
     """
     now = now or utcnow()
     rows = node_rows(state, expected)
@@ -44,35 +53,45 @@ def live_table(
     ids = {row.unique_id for row in shown}
     hidden = counts_text(counts(row for row in rows if row.unique_id not in ids))
     rest = f"and {len(rows) - len(shown)} more: {hidden}" if hidden else ""
-    last = progress_line(state, expected, now=now)
+    last = progress_line(state, expected, now=now, past=past)
+    far = progress(state, now, expected=expected, past=past)
     try:
         from rich.console import Group  # noqa: PLC0415 - rich is optional
     except ImportError:
-        return "\n".join(part for part in (grid.plain(), rest, last) if part)
+        return "\n".join(part for part in (grid.plain(), rest, how_far(far), last) if part)
     parts: list[RenderableType] = [grid.rich()] if rows else []
     parts += [styled(Cell(rest, WAITING))] if rest else []
+    parts += [styled(Cell(f"{_bar(far)} {how_far(far)}", RUNNING))] if how_far(far) else []
     return Group(*parts, styled(Cell(last, run_status(state, now).word)))
 
 
-def progress_line(state: RunState, expected: Sequence[str] | None = None, *, now: datetime | None = None) -> str:
+def progress_line(state: RunState, expected: Sequence[str] | None = None, *, now: datetime | None = None, past: Past | None = None) -> str:
     """``running: 7 of 13 nodes done (6 success, 1 failed, 1 running, 5 waiting), 12.3 s``."""
     now = now or utcnow()
     if state.attempt is None:
         return "nothing in the ledger yet"
     rows = node_rows(state, expected)
-    done = sum(1 for row in rows if row.finished is not None)
+    far = progress(state, now, expected=expected, past=past)
     number = f" {state.attempt.epoch}" if state.attempt.epoch > 1 else ""
     status = run_status(state, now)
     detail = f"attempt{number} {status}" if number else str(status)
     elapsed = duration(attempt_seconds(state.attempt, now))
+    total = f"about {far.total}" if far.guessed else str(far.total)
     return (
-        f"{detail}: {done} of {len(rows)} nodes done ({counts_text(counts(rows))}), {elapsed}"
+        f"{detail}: {far.done} of {total} nodes done ({counts_text(counts(rows))}), {elapsed}"
         if rows
         else f"{detail}: no node yet, {elapsed}"
     )
 
 
-def follow(
+def how_far(far: Progress) -> str:
+    """``54 %, about 9.10 s left (by run-1)``; empty where nobody knows how much is to come."""
+    if far.left is None:
+        return ""
+    return f"{100 * far.done // max(1, far.total)} %, about {duration(far.left)} left (by {inert(far.by)})"
+
+
+def follow(  # noqa: PLR0913 - keywords, each with a default
     follower: RunFollower,
     *,
     expected: Sequence[str] | None = None,
@@ -80,6 +99,7 @@ def follow(
     attempt: int = 1,
     interval: float = 1.0,
     out: TextIO | None = None,
+    past: Past | None = None,
 ) -> RunState:
     """Show a run until its attempt has ended, or ``stop()`` says so; return the state that was reached.
 
@@ -89,10 +109,11 @@ def follow(
     :param attempt: the attempt whose end is waited for: the end of an earlier one does not stop it, that of a later one does.
     :param interval: seconds between two reads.
     :param out: where to, standard output by default.
+    :param past: see :func:`live_table`.
     :raises LedgerWatcherError: the ledger cannot be read (denied, corrupt, of a newer format).
     """
     state = follower.state
-    with _screen(out or sys.stdout, expected) as show:
+    with _screen(out or sys.stdout, expected, past) as show:
         while True:
             stopping = stop is not None and stop()
             show(state, _read_on(follower))
@@ -111,17 +132,17 @@ def _read_on(follower: RunFollower) -> str:
 
 
 @contextmanager
-def _screen(out: TextIO, expected: Sequence[str] | None) -> Iterator[Show]:
+def _screen(out: TextIO, expected: Sequence[str] | None, past: Past | None) -> Iterator[Show]:
     console = terminal(out)
     if console is None:
         yield _Lines(out, expected)
     else:
-        with _live(console, expected) as show:
+        with _live(console, expected, past) as show:
             yield show
 
 
 @contextmanager
-def _live(console: Console, expected: Sequence[str] | None) -> Iterator[Show]:
+def _live(console: Console, expected: Sequence[str] | None, past: Past | None) -> Iterator[Show]:
     from rich.console import Group  # noqa: PLC0415 - rich is optional
     from rich.live import Live  # noqa: PLC0415
 
@@ -129,7 +150,7 @@ def _live(console: Console, expected: Sequence[str] | None) -> Iterator[Show]:
 
     def show(state: RunState, note: str) -> None:
         final[:] = [state]
-        table = live_table(state, expected, max_rows=max(3, console.height - _FRAME))
+        table = live_table(state, expected, max_rows=max(3, console.height - _FRAME), past=past)
         live.update(Group(table, styled(Cell(note))) if note else table, refresh=True)
 
     try:
@@ -137,7 +158,7 @@ def _live(console: Console, expected: Sequence[str] | None) -> Iterator[Show]:
             yield show
     finally:  # after Ctrl-C too: the live table was cut to the screen, this one is whole and stays
         if final:
-            console.print(live_table(final[0], expected))
+            console.print(live_table(final[0], expected, past=past))
 
 
 @dataclass(slots=True)
@@ -174,6 +195,11 @@ class _Lines:
     def _say(self, line: str) -> None:
         self.out.write(encodable(inert(line), self.out.encoding) + "\n")
         self.out.flush()
+
+
+def _bar(far: Progress) -> str:
+    full = _BAR * far.done // max(1, far.total)
+    return "━" * full + "╌" * (_BAR - full)
 
 
 def _details(row: NodeRow) -> list[str]:

@@ -8,7 +8,6 @@ told again: so each build is told once by whatever tries of these tasks succeed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -18,6 +17,7 @@ from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow.triggers.base import StartTriggerArgs
 
 from ledger_watcher.errors import ConfigError
+from ledger_watcher.project.relation import relation_parts
 from ledger_watcher_airflow.built import Built, built_of, key_of
 from ledger_watcher_airflow.ledger import LedgerRef, run_of
 
@@ -34,7 +34,6 @@ _PAGE = 1000
 _SLACK = timedelta(minutes=5)
 """A build's time is by the clock of its producer, an event's by that of Airflow's API server."""
 _NEVER = datetime.max.replace(tzinfo=timezone.utc)
-_PART = re.compile(r'"((?:[^"]|"")*)"|`([^`]*)`|\[([^\]]*)\]|\'([^\']*)\'|([^."`\[\]\']+)')
 
 
 def asset_uri(relation: str) -> str:
@@ -43,15 +42,11 @@ def asset_uri(relation: str) -> str:
     :param relation: as dbt writes it, quoted in any warehouse's way or not at all: ``"shop"."main"."orders"``, ``shop.main.orders``.
     :raises ConfigError: it is no such name.
     """
-    parts, at = [], 0
-    while match := _PART.match(relation, at):
-        parts.append(quote(next(group for group in match.groups() if group is not None).replace('""', '"').strip(), safe=""))
-        at = match.end() + 1
-        if match.end() == len(relation) or relation[match.end()] != ".":
-            break
-    if not all(parts) or at != len(relation) + 1:
-        raise ConfigError(f"{relation!r} is not the name of a relation; write it as dbt does: database.schema.name.")
-    return f"{SCHEME}://{'/'.join(parts)}"
+    try:
+        parts = relation_parts(relation)
+    except ValueError as error:
+        raise ConfigError(f"{error}; write it as dbt does: database.schema.name.") from error
+    return f"{SCHEME}://{'/'.join(quote(part, safe='') for part in parts)}"
 
 
 def dbt_asset(relation: str) -> Asset:

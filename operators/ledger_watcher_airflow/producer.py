@@ -125,6 +125,7 @@ class DbtProducerWatcherOperator(BaseOperator):
     def _run(self, context: Context, **what: Any) -> CaptureResult:
         from ledger_watcher.capture.request import CaptureRequest  # noqa: PLC0415 - a DAG file's parse needs none of it
         from ledger_watcher.capture.session import Capture  # noqa: PLC0415
+        from ledger_watcher.emit import wanted_emitters  # noqa: PLC0415
 
         ti, dag_run = context["ti"], context["dag_run"]
         run = run_of(ti, self.ledger, self.ledger_group)
@@ -140,6 +141,7 @@ class DbtProducerWatcherOperator(BaseOperator):
                 clear_number=getattr(dag_run, "clear_number", None),
                 since=getattr(dag_run, "start_date", None),
                 tests_last=build.tests_last,
+                emit=wanted_emitters(),
                 **self._sources(),
                 **what,
             )

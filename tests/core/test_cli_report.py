@@ -13,10 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ledger_watcher.cli.report import report
-from ledger_watcher.cli.show import show
 from ledger_watcher.ledger import RunKey
-from ledger_watcher.records import Artifact, HookFinished, Outcome
-from tests.core.hostile import PAYLOADS
+from ledger_watcher.records import Artifact, Outcome
 from tests.core.ledgers import at, began, dbt, ended, ends, log, plan, segment, starts, truncate, write, write_open
 
 RUN = RunKey("shop", "run-1")
@@ -141,23 +139,3 @@ def test_a_terminal_gets_no_page(root: Path) -> None:
     os.close(ours)
     assert done.returncode == 2
     assert "give a file with -o report.html" in done.stderr
-
-
-def test_the_same_hostile_texts_are_inert_in_a_terminal(tmp_path: Path) -> None:
-    """Those of tests/browser/test_hostile.py."""
-    every = "".join(PAYLOADS).replace("\udc80", "")
-    records: list[Any] = [dbt(every)]
-    for place, text in enumerate(one.replace("\udc80", "") for one in PAYLOADS):
-        records += [starts(text, place, thread=text, relation=text), log(text, text, every)]
-        records += [
-            ends(text, Outcome.FAILED, place + 1, message=f"{text}\n{every}"[:6000], query_id=text, thread=text, skip_cause=(text,))
-        ]
-        records.append(HookFinished(ts=at(place), unique_id=text, outcome=Outcome.FAILED, status=text, message=text))
-    write(tmp_path, RUN, began(command=("dbt", every)), records, ended(99, 1, message=every))
-    found = CliRunner().invoke(show, [str(tmp_path)])
-    one = CliRunner().invoke(show, [str(tmp_path), f"model.shop.{PAYLOADS[0]}"])
-    for result in (found, one):
-        assert result.exit_code == 0, result.output
-        assert result.stdout.replace("\n", "").isprintable()
-    assert len(PAYLOADS) >= 40
-    assert "timeline: " in found.stdout

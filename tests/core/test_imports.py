@@ -26,8 +26,14 @@ HEAVY = [
     "adlfs",
     "azure",
     "rich",
+    "pyarrow",
+    "openlineage",
+    "opentelemetry",
     "ledger_watcher_airflow",
 ]
+
+EXTRAS = ["ledger_watcher.emit.openlineage", "ledger_watcher.emit.otel"]
+"""Modules that are made of the library of an extra, and that only whoever asked for them loads: :func:`ledger_watcher.emit.make_emitter`."""
 
 LOADED = """
 import importlib, json, sys
@@ -42,7 +48,7 @@ import ledger_watcher
 failed, names = {}, ["ledger_watcher", *(m.name for m in pkgutil.walk_packages(ledger_watcher.__path__, "ledger_watcher."))]
 for name in names:
     try:
-        importlib.import_module(name)
+        name in json.loads(sys.argv[2]) or importlib.import_module(name)
     except Exception as error:
         failed[name] = f"{type(error).__name__}: {error}"
 installed = [name for name in json.loads(sys.argv[1]) if importlib.util.find_spec(name)]
@@ -100,16 +106,16 @@ def test_importing_a_part_of_the_core_loads_nothing_heavy(name: str) -> None:
 
 def test_importing_everything_in_the_core_loads_nothing_heavy() -> None:
     """Also modules that nobody thought of when the list above was written."""
-    said = json.loads(python(sys.executable, IMPORT_ALL, json.dumps(HEAVY)))
+    said = json.loads(python(sys.executable, IMPORT_ALL, json.dumps(HEAVY), json.dumps(EXTRAS)))
     assert said["failed"] == {}
     assert [heavy for heavy in HEAVY if heavy in said["loaded"]] == []
-    assert {"ledger_watcher.ledger.writer", "ledger_watcher.storage._remote"} <= set(said["names"])
+    assert {"ledger_watcher.ledger.writer", "ledger_watcher.storage._remote", *EXTRAS} <= set(said["names"])
 
 
 def test_this_environment_could_tell() -> None:
     """The libraries whose absence is shown above are there to be loaded, so the tests above can fail."""
-    loaded = json.loads(python(sys.executable, LOADED, "s3fs", "rich"))
-    assert {"s3fs", "botocore", "aiobotocore", "aiohttp", "rich"} <= set(loaded)
+    loaded = json.loads(python(sys.executable, LOADED, "s3fs", "rich", "pyarrow", "openlineage.client", "opentelemetry.sdk"))
+    assert {"s3fs", "botocore", "aiobotocore", "aiohttp", "rich", "pyarrow", "openlineage", "opentelemetry"} <= set(loaded)
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +154,8 @@ def _make(venv: Path) -> None:
 
 def test_everything_in_the_core_can_be_imported_with_its_dependencies_alone(bare: Path) -> None:
     """click, fsspec, jinja2 and msgspec: a dbt environment has little more, and must not need more."""
-    said = json.loads(python(bare, IMPORT_ALL, json.dumps([name for name in HEAVY if name != "ledger_watcher_airflow"])))
+    heavy = [name for name in HEAVY if name != "ledger_watcher_airflow"]
+    said = json.loads(python(bare, IMPORT_ALL, json.dumps(heavy), json.dumps(EXTRAS)))
     assert said["installed"] == [], "the environment is not bare, so it shows nothing"
     assert said["failed"] == {}
     assert "ledger_watcher.ledger.writer" in said["names"]

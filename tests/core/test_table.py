@@ -84,7 +84,8 @@ def test_each_node_has_a_symbol_a_word_a_name_and_its_seconds(tmp_path: Path) ->
         ["▶", "running", "model", "c", "2.50"],
         ["…", "waiting", "model", "d"],
     ]
-    assert rows[5][0] == "▶"
+    assert rows[5][0] == rows[6][0] == "▶"
+    assert "▶ ━━━━━━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌ 50 %, about 0.38 s left (by what is done so far)" in text
     assert "running (last seen 2 s ago): 2 of 4 nodes done (1 success, 1 failed, 1 running, 1 waiting), 5.50 s" in text
 
 
@@ -272,7 +273,7 @@ def test_on_a_terminal_the_whole_table_stays_at_the_end(tmp_path: Path) -> None:
     text = out.getvalue()
     assert "\x1b[?25l" in text, "the cursor is hidden while it is redrawn"
     assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l"), "and comes back"
-    assert "and 25 more: 25 waiting" in text
+    assert "and 26 more: 26 waiting" in text
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text[text.rfind("\x1b[?25h") :])
     assert re.findall(r"n\d\d\d", last) == names
     assert "success: 60 of 60 nodes done (60 success), 5.00 s" in last

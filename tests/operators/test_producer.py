@@ -101,6 +101,18 @@ def test_the_capture_is_asked_for_this_try_of_this_run(
     assert (request.done, request.since, request.only, request.after) == (frozenset(), RUN_STARTED, None, None)
 
 
+def test_who_is_told_of_the_run_stands_in_the_worker_s_environment(
+    producer: DbtProducerWatcherOperator, capture: FakeCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LEDGER_WATCHER_EMIT", raising=False)
+    for value, expected in ((None, ()), ("openlineage  otel", ("openlineage", "otel"))):
+        if value is not None:
+            monkeypatch.setenv("LEDGER_WATCHER_EMIT", value)
+        producer.execute(context())
+        assert capture.request is not None
+        assert capture.request.emit == expected
+
+
 def test_what_airflow_shows_as_done_is_not_built_again(producer: DbtProducerWatcherOperator, capture: FakeCapture) -> None:
     """A later try passes on whose tasks are green; a first try has nothing to pass on and asks nobody."""
     states = {"raw_seed": "success", "orders.run": "success", "orders.test": "failed", "sales.run": None}
