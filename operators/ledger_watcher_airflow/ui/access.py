@@ -27,13 +27,13 @@ def require_dag(dag_id: Annotated[str, Query(min_length=1)], request: Request, u
 ReadableDag = Annotated[str, Depends(require_dag)]
 
 
-def readable_dags(user: BaseUser, request: Request) -> list[str]:
-    """All DAGs that the user may read so."""
-    found = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
-    return sorted(dag_id for dag_id in found if _readable(dag_id, request, user))
+def dags_of(user: BaseUser) -> list[str]:
+    """The DAGs that the user may see at all."""
+    return sorted(get_auth_manager().get_authorized_dag_ids(user=user, method="GET"))
 
 
-def _readable(dag_id: str, request: Request, user: BaseUser) -> bool:
+def readable(dag_id: str, request: Request, user: BaseUser) -> bool:
+    """Whether the user may read a DAG, logs included."""
     try:
         require_dag(dag_id, request, user)
     except HTTPException:

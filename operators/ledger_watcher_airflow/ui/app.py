@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, R
 from fastapi.responses import JSONResponse
 
 from ledger_watcher.report import page
-from ledger_watcher_airflow.ui.access import ReadableDag, readable_dags, require_dag
+from ledger_watcher_airflow.ui.access import ReadableDag, dags_of, readable, require_dag
 from ledger_watcher_airflow.ui.dags import Place, Run, find_run
 from ledger_watcher_airflow.ui.overview import overview
 from ledger_watcher_airflow.ui.story import story
@@ -61,8 +61,8 @@ def ledgers_data(
     request: Request, user: GetUserDep, dag_id: Annotated[str | None, Query()] = None, before: Annotated[int | None, Query()] = None
 ) -> Response:
     """Runs with ledgers, of one DAG or of all that the user may read."""
-    dag_ids = readable_dags(user, request) if dag_id is None else [require_dag(dag_id, request, user)]
-    return _json(overview(dag_ids, before))
+    dag_ids = dags_of(user) if dag_id is None else [require_dag(dag_id, request, user)]
+    return _json(overview(dag_ids, lambda one: readable(one, request, user), before))
 
 
 @router.get("/run", dependencies=[Depends(require_dag)])

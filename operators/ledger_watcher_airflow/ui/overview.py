@@ -2,17 +2,18 @@
 
 ::
 
-    {"runs": [{"dag_id", "run_id", "state", "started": RFC 3339 or null, "places": [place]}], "before": number or null}
+    {"runs": [{"dag_id", "run_id", "state", "started": RFC 3339 or null, "places": [place], "more": places left out}],
+     "before": number or null}
 
 place
-    ``group``, ``map_index``; ``status`` (word and detail), ``counts`` (text), ``seconds``; or ``problem`` instead of these three.
+    ``group``, ``map_index``, ``problem`` (text or null); without one, ``status`` (word and detail), ``counts`` (text) and ``seconds``, too.
 before
     Ask with it for older runs; ``null``: there are none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,10 +30,14 @@ _PLACES = 20
 _AT_ONCE = 8
 
 
-def overview(dag_ids: Sequence[str], before: int | None = None) -> dict[str, Any]:
-    """The newest runs of these DAGs, as this module's docstring says."""
+def overview(dag_ids: Sequence[str], readable: Callable[[str], bool], before: int | None = None) -> dict[str, Any]:
+    """The newest runs of these DAGs, as this module's docstring says.
+
+    :param readable: whether the ledgers of a DAG may be shown. Asked for those only that have some among these runs.
+    """
     runs = newest_runs(dag_ids, RUNS + 1, before)
-    shown = runs[:RUNS]
+    may = {dag_id: readable(dag_id) for dag_id in {run.dag_id for run in runs}}
+    shown = [run for run in runs[:RUNS] if may[run.dag_id]]
     pairs = [(run, place) for run in shown for place in run.places[:_PLACES]]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         told = iter(list(pool.map(lambda pair: _told(*pair), pairs)))
@@ -48,7 +53,7 @@ def overview(dag_ids: Sequence[str], before: int | None = None) -> dict[str, Any
             }
             for run in shown
         ],
-        "before": shown[-1].number if len(runs) > RUNS else None,
+        "before": runs[RUNS - 1].number if len(runs) > RUNS else None,
     }
 
 

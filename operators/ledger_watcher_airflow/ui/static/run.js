@@ -2,30 +2,34 @@
 "use strict";
 const places = h("div", { class: "places" }), told = h("div", { class: "told", "aria-live": "polite" }), stage = h("div");
 const chosen = { group: asked.get("group"), map_index: asked.get("map_index") };
-let chart = null, seen = null, again = 0, failures = 0, timer = null;
+let chart = null, seen = null, again = 0, failures = 0, timer = null, busy = false;
 root.replaceChildren(h("div", { class: "bar" }, places, told), stage);
 told.replaceChildren(notice("Loading…"));
 
 async function look() {
+  clearTimeout(timer);
   timer = null;
+  if (busy) return;
+  busy = true;
   const wanted = { ...chosen };
+  const still = () => wanted.group === chosen.group && wanted.map_index === chosen.map_index;
   try {
     const answer = await ask("run/data", { dag_id: asked.get("dag_id"), run_id: asked.get("run_id"), ...wanted }, seen);
-    if (wanted.group !== chosen.group || wanted.map_index !== chosen.map_index) return;
     failures = 0;
-    if (answer) {
+    if (answer && still()) {
+      draw(answer.data);
       seen = answer.name;
       again = answer.data.again;
-      draw(answer.data);
     }
   } catch (error) {
-    if (wanted.group !== chosen.group || wanted.map_index !== chosen.map_index) return;
     failures += 1;
     again = error instanceof Refused ? null : Math.min(60, 2 ** failures);
-    told.replaceChildren(notice(again === null ? error.message : `${error.message} Asking again in ${again} s.`, true));
     seen = null;
+    if (still()) told.replaceChildren(notice(again === null ? error.message : `${error.message} Asking again in ${again} s.`, true));
   }
-  plan();
+  busy = false;
+  if (still()) plan();
+  else look();
 }
 
 function plan() {
@@ -57,11 +61,10 @@ function pick(place) {
   chart = seen = null;
   stage.replaceChildren();
   told.replaceChildren(notice("Loading…"));
-  clearTimeout(timer);
   look();
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && timer === null && again !== null) look();
+  if (!document.hidden && !busy && timer === null && again !== null) look();
 });
 look();
