@@ -6,7 +6,7 @@ function list(data) {
   const columns = [!one && "DAG", "Run", "Started", "Ledger", "Status", "Took", "Nodes"].filter(Boolean);
   const older = data.before !== null && h("button", { type: "button", class: "more", onclick: () => show(data.before) }, "Older runs");
   root.replaceChildren(h("main", {}, h("header", {}, h("h1", {}, one ? bdi(one) : "Ledgers"), h("p", { class: "muted" }, "Runs of dbt, newest first, of the DAGs that you may read.")),
-    data.runs.length ? h("section", { class: "card" }, h("div", { class: "wide-table" }, h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),
+    data.runs.length ? h("section", { class: "card" }, h("div", { class: "wide-table" }, h("table", {}, headings(columns),
       h("tbody", {}, data.runs.flatMap((run) => rows(run, one))))), older) : notice("No run with a ledger.")));
 }
 

@@ -3,7 +3,7 @@
 const places = h("div", { class: "places" }), told = h("div", { class: "told", "aria-live": "polite" }), stage = h("div");
 const chosen = { group: asked.get("group"), map_index: asked.get("map_index") };
 let chart = null, seen = null, again = 0, failures = 0, timer = null, busy = false;
-root.replaceChildren(h("div", { class: "bar" }, places, told), stage);
+root.replaceChildren(h("div", { class: "above" }, places, told), stage);
 told.replaceChildren(notice("Loading…"));
 
 async function look() {

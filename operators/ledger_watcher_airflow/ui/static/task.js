@@ -35,7 +35,7 @@ function trend(runs, most) {
 
 function history_(data, runs) {
   const columns = ["Run", "Started", "Status", "Took", "Rows", "Failures", "Message"];
-  return h("div", { class: "wide-table" }, h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),
+  return h("div", { class: "wide-table" }, h("table", {}, headings(columns),
     h("tbody", {}, runs.map((run) => h("tr", {}, h("th", { scope: "row" }, h("a", { href: address("run", { dag_id: data.dag_id, run_id: run.run_id }) }, bdi(run.run_id))),
       h("td", {}, time(run.started)), h("td", {}, run.node ? badge(run.node.state) : h("span", { class: "muted" }, "not in the ledger")),
       h("td", { class: "right" }, duration(run.node?.seconds)), h("td", { class: "right" }, number(run.node?.rows)), h("td", { class: "right" }, number(run.node?.failures)),

@@ -33,6 +33,10 @@ function choice(label, items, chosen, pick) {
     h("button", { type: "button", class: "chip", "aria-pressed": String(at === chosen), onclick: () => pick(at) }, item)));
 }
 
+// A row of headings, over figures to the right.
+const FIGURES = ["Took", "Rows", "Failures"];
+const headings = (names) => h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: FIGURES.includes(name) ? "right" : name === "Message" && "wide" }, name))));
+
 // For pages that are asked for once.
 async function once(path, parameters, draw) {
   root.replaceChildren(notice("Loading…"));
