@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from ledger_watcher import codec
 from ledger_watcher.cli._common import EXIT_ERROR, LedgerCommand, Target, is_run_folder, locate, say_error, say_note, write_file
 from ledger_watcher.cli._runs import Reading, Wanted, missing, patiently
 from ledger_watcher.cli._select import entries, run_options, select
 from ledger_watcher.errors import LedgerWatcherError
 from ledger_watcher.ledger.verify import read_artifact
-from ledger_watcher.project.edges import parents_of
-from ledger_watcher.records import Artifact
 from ledger_watcher.report.bars import History
+from ledger_watcher.report.edges import known_edges
 from ledger_watcher.report.page import render
 from ledger_watcher.report.source import Source
 from ledger_watcher.report.timeline import timeline_data
-
-_MANIFEST = "manifest.json"
 
 
 @click.command(cls=LedgerCommand, name="report")
@@ -76,24 +71,8 @@ def _source(reading: Reading) -> tuple[Source, LedgerWatcherError | None]:
     notes = [f"This is only what stands before an error: {problem}"] if problem else []
     if reading.follower.expired:
         notes.append(f"The first {reading.follower.expired} segments of this run are gone: earlier attempts may be missing.")
-    parents, why = _parents(reading)
+    parents, why = known_edges(reading.state, lambda one: patiently(lambda: read_artifact(reading.store, reading.run, one)))
     return Source(run=reading.run, state=reading.state, history=history, parents=parents, notes=[*notes, *why]), problem
-
-
-def _parents(reading: Reading) -> tuple[Mapping[str, Sequence[str]] | None, list[str]]:
-    """The edges as the newest manifest has them that the run stored, and why they are not known."""
-    stored = _manifest(reading)
-    if stored is None:
-        return None, ["The run has stored no manifest (dbt has not ended yet, or was killed): edges and critical path are not known."]
-    try:
-        return parents_of(codec.loads(patiently(lambda: read_artifact(reading.store, reading.run, stored)))), []
-    except (LedgerWatcherError, ValueError, AttributeError) as error:
-        return None, [f"The manifest that the run stored cannot be read, so edges and critical path are not known: {error}"]
-
-
-def _manifest(reading: Reading) -> Artifact | None:
-    attempts = sorted(reading.state.attempts.items(), reverse=True)
-    return next((attempt.artifacts[_MANIFEST] for _, attempt in attempts if _MANIFEST in attempt.artifacts), None)
 
 
 def _other(target: Target, reading: Reading, against: str, storage_options: tuple[str, ...]) -> Reading:

@@ -137,14 +137,14 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         if poke_interval is None and not deferrable and self.mode == "reschedule":
             self.poke_interval = _RESCHEDULE_INTERVAL
         self._check_sensor()
-        if deferrable:
-            self.start_from_trigger = True
-            self.start_trigger_args = StartTriggerArgs(
-                trigger_cls=f"{NodeTrigger.__module__}.{NodeTrigger.__qualname__}",
-                trigger_kwargs=self.trigger_arguments,
-                next_method="resume",
-                timeout=self._trigger_timeout,
-            )
+        # Said of a task that waits on a worker, too: it is how the UI finds the ledger in the serialized DAG.
+        self.start_from_trigger = deferrable
+        self.start_trigger_args = StartTriggerArgs(
+            trigger_cls=f"{NodeTrigger.__module__}.{NodeTrigger.__qualname__}",
+            trigger_kwargs=self.trigger_arguments,
+            next_method="resume",
+            timeout=self._trigger_timeout,
+        )
 
     def execute(self, context: Context) -> None:
         """Wait: in the trigger, or here if ``deferrable=False``.

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.policies import hookimpl
 
-_OPERATORS = frozenset(
+OPERATORS = frozenset(
     {
         "DbtAssetsOperator",
         "DbtConsumerWatcherSensor",
@@ -29,7 +29,7 @@ _OPERATORS = frozenset(
 def task_instance_mutation_hook(task_instance: Any) -> None:  # noqa: ANN401 - Airflow's own TaskInstance, not to be imported here
     """Null an end and a duration that are of the try before. Never raises: it runs in the scheduler."""
     with suppress(Exception):
-        if task_instance.operator not in _OPERATORS or task_instance.state == "up_for_retry":
+        if task_instance.operator not in OPERATORS or task_instance.state == "up_for_retry":
             return
         born = int(str(task_instance.id).replace("-", "")[:12], 16) / 1000
         if task_instance.end_date is not None and task_instance.end_date.timestamp() < born:

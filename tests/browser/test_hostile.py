@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 
 from ledger_watcher.ledger import Entry, RunKey
-from ledger_watcher.records import Artifact, HookFinished, Log, NodeFinished, NodeStarted, Outcome
+from ledger_watcher.records import Artifact, HookFinished, Log, NodeFinished, NodeStarted, Outcome, Record
 from ledger_watcher.report.bars import History
 from ledger_watcher.report.page import render
 from ledger_watcher.report.source import Source
@@ -56,33 +56,38 @@ def canary() -> Iterator[Canary]:
     found.server.server_close()
 
 
+def attempt(payloads: list[str], epoch: int, outcome: Outcome) -> list[Record]:
+    """An attempt in which every text that can be somebody else's is one of the payloads, or all of them; its first record and its last."""
+    every = "".join(payloads)
+    records: list[Record] = [began(epoch * 100, command=("dbt", *payloads)), dbt(every)]
+    for place, text in enumerate(payloads):
+        uid, start = f"model.{text}.{text}", epoch * 100 + place
+        facts = {"unique_id": uid, "name": text, "resource_type": text, "materialized": text, "relation": text, "thread": text}
+        records += [
+            NodeStarted(ts=at(start), started_at=at(start), **facts),
+            Log(ts=at(start), unique_id=uid, lines=(text, every)),
+            NodeFinished(
+                ts=at(start + 1),
+                outcome=outcome,
+                status=text,
+                message=f"{text}\n{every}"[:8000],
+                query_id=text,
+                skip_cause=(uid,),
+                finished_at=at(start + 1),
+                **facts,
+            ),
+        ]
+        records.append(HookFinished(ts=at(start), unique_id=text, outcome=Outcome.FAILED, status=text, message=text))
+    records.append(Artifact(ts=at(start), name=every, sha256="", size=0, path=every))
+    return [*records, ended(epoch * 100 + 90, 1, message=every, incomplete=every)]
+
+
 def source(payloads: list[str]) -> Source:
-    """A run in which every text that can be somebody else's is one of the payloads, failed in one attempt and warned in the next."""
+    """A run in which each node failed in one attempt and warned in the next."""
     every = "".join(payloads)
     history, state = History(), RunState()
     for epoch, outcome in ((1, Outcome.FAILED), (2, Outcome.WARN)):
-        records = [began(epoch * 100, command=("dbt", *payloads)), dbt(every)]
-        for place, text in enumerate(payloads):
-            uid, start = f"model.{text}.{text}", epoch * 100 + place
-            facts = {"unique_id": uid, "name": text, "resource_type": text, "materialized": text, "relation": text, "thread": text}
-            records += [
-                NodeStarted(ts=at(start), started_at=at(start), **facts),
-                Log(ts=at(start), unique_id=uid, lines=(text, every)),
-                NodeFinished(
-                    ts=at(start + 1),
-                    outcome=outcome,
-                    status=text,
-                    message=f"{text}\n{every}"[:8000],
-                    query_id=text,
-                    skip_cause=(uid,),
-                    finished_at=at(start + 1),
-                    **facts,
-                ),
-            ]
-            records.append(HookFinished(ts=at(start), unique_id=text, outcome=Outcome.FAILED, status=text, message=text))
-        records.append(Artifact(ts=at(start), name=every, sha256="", size=0, path=every))
-        records.append(ended(epoch * 100 + 90, 1, message=every, incomplete=every))
-        entries = [Entry(1, epoch, record) for record in records]
+        entries = [Entry(1, epoch, record) for record in attempt(payloads, epoch, outcome)]
         state.apply(entries)
         history.apply(entries)
     parents = {f"model.{text}.{text}": [f"model.{other}.{other}"] for text, other in pairwise(payloads)}

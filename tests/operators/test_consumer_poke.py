@@ -345,7 +345,6 @@ def test_it_does_not_start_in_the_triggerer(scene: Scene) -> None:
     for task in dag.tasks:
         stored = again.get_task(task.task_id)
         assert not stored.start_from_trigger
-        assert stored.start_trigger_args is None
         if isinstance(task, DbtConsumerWatcherSensor):
             assert stored.reschedule is True
 

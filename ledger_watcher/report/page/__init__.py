@@ -5,7 +5,8 @@ reads it and writes text only as text (``textContent``); a Content-Security-Poli
 nothing else. Without a script the page is a table.
 
 Another page can draw the same: :func:`style` and :func:`script` give ``LedgerTimeline.mount(element)``, whose ``update(data)`` draws, and
-draws anew whenever it is called with newer data, with selection, filters and zoom as they were.
+draws anew whenever it is called with newer data, with selection, filters and zoom as they were. ``LedgerTimeline.dom`` is what makes its elements,
+for what stands around it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def style() -> str:
 def script() -> str:
     """The script, which defines ``LedgerTimeline`` and does nothing else."""
     inner = "\n".join(_file(name) for name in _SCRIPTS)
-    return f'"use strict";\nconst LedgerTimeline = (() => {{\n{inner}\nreturn {{ mount }};\n}})();'
+    return f'"use strict";\nconst LedgerTimeline = (() => {{\n{inner}\nreturn {{ mount, dom }};\n}})();'
 
 
 @cache

@@ -47,3 +47,5 @@ const several = (count, one) => `${number(count)} ${one}${count === 1 ? "" : "s"
 function clock(data, seconds) {
   return `${new Date(Date.parse(data.origin) + seconds * 1000).toISOString().slice(0, 19).replace("T", " ")}Z`;
 }
+
+const dom = { h, s, bdi, badge, word, duration, number, several, firstLine };
