@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .tools/npm/.ready
 
-.PHONY: help env tools check test test-ceph test-cosmos test-dbt test-postgres test-distributed test-deploy bench bench-capture bench-ledger soak demo lock clean
+.PHONY: help env tools check test test-ceph test-cosmos test-dbt test-postgres test-distributed test-deploy test-packaging test-airflow31 docs bench bench-capture bench-ledger soak demo lock clean
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -55,6 +55,10 @@ test-distributed: $(READY) ## Airflow on Celery, Redis and PostgreSQL: two worke
 test-deploy: $(READY) ## the terraform modules: their policies on a real IAM (moto), checkov, and terraform itself where it is installed
 	@scripts/venv.sh checkov
 	@LEDGER_WATCHER_DEPLOY=1 $(BIN)/python -m pytest tests/deploy -rs $(ARGS)
+
+test-packaging: $(READY) ## wheel and sdist, installed with dbt, with Airflow, with both, on each Python from 3.10 to 3.13 that is here
+	@scripts/venv.sh packaging
+	@LEDGER_WATCHER_PACKAGING=1 $(BIN)/python -m pytest tests/packaging --timeout=900 -rs $(ARGS)
 
 bench: $(READY) ## one DAG run beside `dbt build`, astronomer-cosmos and LOCAL, in a real Airflow on PostgreSQL (ARGS="--help")
 	@scripts/system.sh postgresql
