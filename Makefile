@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .tools/npm/.ready
 
-.PHONY: help env tools check test test-ceph test-cosmos test-dbt test-postgres test-distributed bench bench-capture bench-ledger soak demo lock clean
+.PHONY: help env tools check test test-ceph test-cosmos test-dbt test-postgres test-distributed test-deploy test-packaging test-airflow31 docs bench bench-capture bench-ledger soak demo lock clean
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -52,6 +52,14 @@ test-distributed: $(READY) ## Airflow on Celery, Redis and PostgreSQL: two worke
 	@scripts/venv.sh distributed
 	@LEDGER_WATCHER_DISTRIBUTED=1 exec .venv-distributed/bin/python -m pytest tests/distributed $(ARGS)
 
+test-deploy: $(READY) ## the terraform modules: their policies on a real IAM (moto), checkov, and terraform itself where it is installed
+	@scripts/venv.sh checkov
+	@LEDGER_WATCHER_DEPLOY=1 $(BIN)/python -m pytest tests/deploy -rs $(ARGS)
+
+test-packaging: $(READY) ## wheel and sdist, installed with dbt, with Airflow, with both, on each Python from 3.10 to 3.13 that is here
+	@scripts/venv.sh packaging
+	@LEDGER_WATCHER_PACKAGING=1 $(BIN)/python -m pytest tests/packaging --timeout=900 -rs $(ARGS)
+
 bench: $(READY) ## one DAG run beside `dbt build`, astronomer-cosmos and LOCAL, in a real Airflow on PostgreSQL (ARGS="--help")
 	@scripts/system.sh postgresql
 	@scripts/bench_venvs.sh
@@ -81,4 +89,4 @@ lock: $(READY) ## pin the development environment anew
 	@scripts/lock.sh
 
 clean: ## remove environments and leftovers
-	rm -rf .venv .venv-cosmos .venv-providers .venv-distributed .tools .work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* .tools .work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
