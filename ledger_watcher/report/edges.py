@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from ledger_watcher import codec
-from ledger_watcher.project.edges import parents_of
 from ledger_watcher.errors import LedgerWatcherError
+from ledger_watcher.project.edges import parents_of
 from ledger_watcher.records import Artifact
 from ledger_watcher.state import RunState
 
