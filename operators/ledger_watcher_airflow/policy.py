@@ -14,6 +14,7 @@ from airflow.policies import hookimpl
 
 _OPERATORS = frozenset(
     {
+        "DbtBuildWatcherOperator",
         "DbtConsumerWatcherSensor",
         "DbtRunWatcherOperator",
         "DbtSeedWatcherOperator",

@@ -11,6 +11,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
+from ledger_watcher.packing import unpack
 from ledger_watcher.records import NodeFinished, Outcome
 from ledger_watcher.state import RunState
 from ledger_watcher_airflow.built import built_of
@@ -32,13 +33,16 @@ ON_SUCCESS = "success"
 """Value of ``worker``: a task that succeeds ends on a worker."""
 ON_WARNING = "warning"
 """Value of ``worker``: a task that succeeds with a warning does."""
+MANY = 10
+"""Nodes of one task up to which they are listed in what Airflow stores, and shown in full in its log."""
+_NAMED = 5
 
 
 class NodeTrigger(BaseTrigger):
     """Waits for the records of ``nodes`` in a run's ledger, replays their log lines and ends the task as dbt ended them.
 
     :param ledger: root URI of the ledger.
-    :param nodes: unique_ids of the nodes that the task mirrors.
+    :param nodes: unique_ids of the nodes that the task mirrors, as a list or (many) as one word, see :mod:`ledger_watcher.packing`.
     :param producer: task id of the producer.
     :param conn_id: Airflow connection of the storage.
     :param group: task group path of the producer, part of the ledger's identity.
@@ -52,7 +56,7 @@ class NodeTrigger(BaseTrigger):
     def __init__(  # noqa: PLR0913, PLR0917 - Airflow stores each argument by name; all but three have defaults and are then left out
         self,
         ledger: str,
-        nodes: Sequence[str],
+        nodes: Sequence[str] | str,
         producer: str,
         conn_id: str | None = None,
         group: str = "",
@@ -64,7 +68,7 @@ class NodeTrigger(BaseTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ledger = ledger
-        self.nodes = list(nodes)
+        self.nodes = nodes if isinstance(nodes, str) else list(nodes)
         self.producer = producer
         self.conn_id = conn_id
         self.group = group
@@ -98,15 +102,16 @@ class NodeTrigger(BaseTrigger):
             self.producer,
         )
         tail = tail_for(key, poll=self.poll, producer_state=producer_state)
+        nodes = names_of(self.nodes)
         watcher = Watcher(
-            nodes=tuple(self.nodes),
+            nodes=nodes,
             born=born_at(ti.id),
             try_number=ti.try_number,
             task_id=ti.task_id,
             patient=self.patient,
             lenient=self.lenient,
         )
-        self.log.info("Watching %s in the ledger %s, run folder %s", ", ".join(self.nodes), self.ledger, key.run.prefix)
+        self.log.info("Watching %s in the ledger %s, run folder %s", shortened(nodes), self.ledger, key.run.prefix)
         verdict = await tail.wait(watcher, self.log.info)
         if verdict.kind is Kind.RECOVER:
             self.log.info("%s. A worker runs dbt again, for this task and whatever else waits.", verdict.reason)
@@ -123,19 +128,34 @@ class NodeTrigger(BaseTrigger):
     def _succeeded(self, warnings: Warnings, state: RunState, key: TailKey) -> TriggerEvent:
         told: dict[str, Any] = {WARNED: warnings} if self.worker and warnings else {}
         if self.worker == ON_BUILD:
-            told[BUILT] = [one.told for one in built_of(state, self.nodes, key.ledger.folder(key.run))]
+            told[BUILT] = [one.told for one in built_of(state, names_of(self.nodes), key.ledger.folder(key.run))]
         if told:
             return TriggerEvent(told)
         return TriggerEvent("success") if self.worker == ON_SUCCESS else TaskSuccessEvent()
 
 
+def names_of(nodes: Sequence[str] | str) -> tuple[str, ...]:
+    """The unique_ids that :class:`NodeTrigger` takes as a list or as one word."""
+    return tuple(sorted(unpack(nodes))) if isinstance(nodes, str) else tuple(nodes)
+
+
+def shortened(nodes: Sequence[str]) -> str:
+    """What a log line bears of these unique_ids."""
+    more = len(nodes) - _NAMED
+    return ", ".join(nodes[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def replay(state: RunState, watcher: Watcher, log: Any) -> None:  # noqa: ANN401 - Airflow's loggers are of several kinds
-    """Write dbt's lines about the watcher's nodes into the task's log, and one line each that says what became of them."""
+    """Write dbt's lines about the watcher's nodes into the task's log, and one line each that says what became of them.
+
+    Of many nodes, dbt's lines are only shown of those that did not end well: each line goes through a pipe of Airflow's triggerer.
+    """
+    many = len(watcher.nodes) > MANY
     for unique_id in watcher.nodes:
         record = fresh_record(state, unique_id, watcher.born)
         if record is None:
             continue
-        for entry in state.nodes[unique_id].logs:
+        for entry in () if many and record.outcome.ok and record.outcome is not Outcome.WARN else state.nodes[unique_id].logs:
             for line in entry.lines:
                 log.info("%s", line)
             if entry.dropped:

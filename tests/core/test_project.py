@@ -50,7 +50,7 @@ def test_every_dbt_version_gives_the_same_nodes(version: str) -> None:
     view = parse_manifest(real_manifest(version), MANIFEST)
     raw = json.loads(real_manifest(version))
     known = {uid for uid, one in raw["nodes"].items() if one["resource_type"] in BUILDABLE | {"test"}} | set(raw["unit_tests"])
-    assert set(view.nodes) == known | set(raw.get("functions", {})) | set(raw["sources"])
+    assert set(view.nodes) == known | set(raw.get("functions", {})) | set(raw["sources"]) | set(raw["exposures"])
     source = view.nodes["source.kitchen.ext.raw_ext"]
     assert (source.name, source.resource_type, source.parents, source.freshness) == ("ext_raw_ext", "source", (), True)
     assert list(view.nodes) == sorted(view.nodes)
