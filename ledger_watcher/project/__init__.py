@@ -1,6 +1,7 @@
 """A small view of a dbt project: what of its manifest a DAG is drawn from."""
 
 from ledger_watcher.project.coarse import Label, by_folder, by_tag, coarsened, folder_of
+from ledger_watcher.project.ends import end_points
 from ledger_watcher.project.graph import SourceRenderingBehavior, TaskKind, TaskSpec, TestBehavior, below_sources, build_graph
 from ledger_watcher.project.manifest import load_project
 from ledger_watcher.project.names import ID_LIMIT
@@ -25,6 +26,7 @@ __all__ = [
     "by_folder",
     "by_tag",
     "coarsened",
+    "end_points",
     "folder_of",
     "load_project",
     "without_unused_sources",

@@ -88,11 +88,13 @@ def _check_schema(path: Path, schema: str) -> None:
         )
 
 
-def _view(node: Mapping[str, Any], teams: Mapping[str, str], between: Mapping[str, tuple[str, ...]]) -> NodeView:
+def _view(
+    node: Mapping[str, Any], teams: Mapping[str, str] | None = None, between: Mapping[str, tuple[str, ...]] | None = None
+) -> NodeView:
     unique_id = str(node["unique_id"])
     config = node.get("config") or {}
     kind = str(node["resource_type"])
-    parents = _built_parents(node, between) if kind in EXPOSURES else _parents(node)
+    parents = _built_parents(node, between or {}) if kind in EXPOSURES else _parents(node)
     meta = {name: value for told in (config.get("meta"), node.get("meta")) if isinstance(told, dict) for name, value in told.items()}
     return NodeView(
         unique_id=unique_id,
@@ -109,7 +111,7 @@ def _view(node: Mapping[str, Any], teams: Mapping[str, str], between: Mapping[st
         relation=str(node.get("relation_name") or "") if kind in BUILDABLE else "",
         operator_kwargs=_operator_kwargs(node, config),
         freshness=kind in SOURCES and _has_freshness(node.get("freshness") or config.get("freshness")),
-        team=_team(meta.get("owner")) or teams.get(str(node.get("group") or config.get("group") or ""), ""),
+        team=_team(meta.get("owner")) or (teams or {}).get(str(node.get("group") or config.get("group") or ""), ""),
         columns=_columns(node.get("columns")),
         meta=meta,
     )

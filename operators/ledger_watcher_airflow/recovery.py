@@ -97,4 +97,4 @@ class Recovery:
         built = done_since_clear(state, clear_number)
         late = {unique_id for task_id, nodes in self.tasks.items() if states.get(task_id, "removed") in _UNFINISHED for unique_id in nodes}
         own = frozenset(self.watcher.nodes)
-        return (late - built) | (own - built or own)
+        return frozenset(late - built) | (own - built or own)
