@@ -19,7 +19,7 @@ _PROJECT_INSTEAD = {
     "seeds_relative_path": _FOLDERS,
     "snapshots_relative_path": _FOLDERS,
     "copy_dbt_packages": "dbt runs in the project itself, nothing is copied; leave it out",
-    "dbt_project": "write ProjectConfig(dbt_project_path=...)",
+    "project_dir": "write ProjectConfig(dbt_project_path=...)",
 }
 _PROFILE_INSTEAD = {
     "conn_id": "write ProfileConfig(profile_mapping=PostgresUserPasswordProfileMapping(conn_id=...)), or the mapping of your warehouse",
