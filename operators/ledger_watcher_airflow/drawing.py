@@ -28,7 +28,7 @@ from ledger_watcher.project import (
 from ledger_watcher_airflow.assets import asset_task_ids, dbt_asset
 from ledger_watcher_airflow.config import AssetMode, ProjectConfig, RenderConfig
 from ledger_watcher_airflow.descriptions import documents
-from ledger_watcher_airflow.folders import Folders
+from ledger_watcher_airflow.folders import Folders, group_in
 from ledger_watcher_airflow.nodes import DbtNode, DbtResourceType
 from ledger_watcher_airflow.overrides import node_arguments
 from ledger_watcher_airflow.producer import PRODUCER_TASK_ID
@@ -101,9 +101,8 @@ class Drawing:
         drawn = {spec.key: self._task(spec, tasks) for spec in graph}
         behind = {spec.key: spec.upstream for spec in graph}
         for spec in graph:
-            task = drawn[spec.key]
-            for parent in _nearest(spec.upstream, behind, drawn) if task is not None else ():
-                task.set_upstream(parent)
+            if (task := drawn[spec.key]) is not None:
+                task.set_upstream(_nearest(spec.upstream, behind, drawn))
         self.tasks_map: dict[str, Drawn] = {}
         for spec in graph:
             shown = self._groups.get(spec.key) or drawn[spec.key]
@@ -142,7 +141,7 @@ class Drawing:
             return folder
         key = spec.owner or spec.key
         if key not in self._groups:
-            self._groups[key] = TaskGroup(spec.group, **({"parent_group": folder} if folder is not None else {}))
+            self._groups[key] = group_in(spec.group, folder)
         if spec.owner is None:
             self._groups[spec.key] = self._groups[key]
         return self._groups[key]

@@ -11,6 +11,11 @@ from ledger_watcher.project import ProjectView, TaskSpec, folder_of
 _INVALID = re.compile(r"[^\w-]")  # a dot is what separates a group from its tasks
 
 
+def group_in(name: str, parent: TaskGroup | None) -> TaskGroup:
+    """A task group in another one, or in the one that is current."""
+    return TaskGroup(name) if parent is None else TaskGroup(name, parent_group=parent)
+
+
 class Folders:
     """The folders of a project as task groups, each made when the first task stands in it.
 
@@ -52,5 +57,5 @@ class Folders:
             return self._home
         if folder not in self._groups:
             parent = self._group(folder[:-1])
-            self._groups[folder] = TaskGroup(folder[-1], **({"parent_group": parent} if parent is not None else {}))
+            self._groups[folder] = group_in(folder[-1], parent)
         return self._groups[folder]

@@ -45,7 +45,7 @@ def names_checked(instead: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
                     raise unknown(f"{cls.__name__}({{}}=...)", name, known, instead)
             init(self, *args, **kwargs)
 
-        cls.__init__ = checked  # type: ignore[method-assign]
+        cls.__init__ = checked  # type: ignore[method-assign,assignment]
         return cls
 
     return decorate
