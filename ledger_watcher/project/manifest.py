@@ -156,6 +156,11 @@ def _operator_kwargs(node: Mapping[str, Any], config: Mapping[str, Any]) -> dict
     for place in _META:
         for meta in (node.get("meta"), config.get("meta")):
             told = meta.get(place) if isinstance(meta, dict) else None
+            if isinstance(told, dict) and told.get("profile_config"):
+                raise ConfigError(
+                    f"meta.{place}.profile_config of {node['unique_id']} ({node.get('original_file_path') or 'dbt_project.yml'}): one run of dbt has one "
+                    "profile. Leave it out, and give the nodes of another profile a DbtTaskGroup of their own."
+                )
             given = told.get("operator_kwargs") if isinstance(told, dict) else None
             if given is not None and not isinstance(given, dict):
                 raise ConfigError(
