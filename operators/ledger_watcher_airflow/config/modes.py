@@ -24,6 +24,9 @@ class NoSuchMode(ConfigError, AttributeError):
 
 class _Modes(EnumMeta):
     def __getattr__(cls, name: str) -> object:
+        members = vars(cls).get("_member_map_", {})
+        if name in members:  # before Python 3.12, that is how members are found
+            return members[name]
         where = name.removeprefix("WATCHER_")
         if where in _PRODUCERS:
             raise NoSuchMode(
