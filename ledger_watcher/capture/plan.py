@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import sys
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from ledger_watcher import codec
 from ledger_watcher.capture.argv import DbtCommand
 from ledger_watcher.errors import ConfigError
+from ledger_watcher.packing import problem_of
 
 BUILT = ("function.", "model.", "seed.", "snapshot.", "test.", "unit_test.")
 """How the unique_ids begin of what ``dbt build`` builds."""
@@ -50,47 +49,12 @@ def read_plan(path: Path) -> tuple[str, ...]:
         found = codec.loads(text) if text.startswith("[") else [_unique_id(line.strip()) for line in text.splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise ConfigError(f"The plan {path} could not be read: {error}. {_PLAN_ADVICE}") from error
-    if problem := _problem(found):
+    if problem := problem_of(found):
         raise ConfigError(f"The plan {path} holds {problem}. {_PLAN_ADVICE}")
     return tuple(dict.fromkeys(found))
 
 
-def pack(unique_ids: Iterable[str]) -> str:
-    """A set of unique_ids as one word of a command line, ``""`` if it is empty: base64 (of the URL alphabet) of zlib of a JSON list.
-
-    The same set always gives the same word. 5,000 names take about 50 kB.
-    """
-    names = sorted(set(unique_ids))
-    return base64.urlsafe_b64encode(zlib.compress(codec.dumps(names), 9)).decode() if names else ""
-
-
-def unpack(word: str) -> frozenset[str]:
-    """The set that :func:`pack` made into ``word``.
-
-    :raises ConfigError: it is no such word, or holds something else, or nothing.
-    """
-    try:
-        found = codec.loads(zlib.decompress(base64.b64decode(word, altchars=b"-_", validate=True)))
-    except (ValueError, zlib.error) as error:
-        raise ConfigError(f"A packed set of nodes could not be read: {error}. {_PACK_ADVICE}") from error
-    if not isinstance(found, list):
-        raise ConfigError(f"A packed set of nodes is a JSON list, not {type(found).__name__}. {_PACK_ADVICE}")
-    if problem := _problem(found):
-        raise ConfigError(f"A packed set of nodes holds {problem}. {_PACK_ADVICE}")
-    return frozenset(found)
-
-
-_DOTS = 2  # model.package.name
-_PACK_ADVICE = "Make it with ledger_watcher.capture.plan.pack(unique_ids): base64 of zlib of a JSON list of unique_ids."
 _PLAN_ADVICE = "Make it with `dbt ls --quiet --output json --output-keys unique_id`, or write a JSON list of unique_ids."
-
-
-def _problem(found: list[object]) -> str | None:
-    """What is wrong with a list that should be one of unique_ids."""
-    odd = [name for name in found if not isinstance(name, str) or name.count(".") < _DOTS or " " in name]
-    if odd:
-        return f"{odd[0]!r}, which is no unique_id"
-    return None if found else "no nodes"
 
 
 def _unique_id(line: str) -> str:

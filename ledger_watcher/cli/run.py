@@ -17,12 +17,13 @@ import click
 
 from ledger_watcher import codec
 from ledger_watcher.capture import Capture, CaptureRequest, Checked
-from ledger_watcher.capture.plan import read_plan, unpack
+from ledger_watcher.capture.plan import read_plan
 from ledger_watcher.capture.request import CaptureResult
 from ledger_watcher.cli._common import LedgerCommand, parse_storage_options, say_note
 from ledger_watcher.deps import install_deps
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.ledger import RunKey
+from ledger_watcher.packing import unpack
 from ledger_watcher.records import EndedBy, utcnow
 from ledger_watcher.storage import open_store
 from ledger_watcher.verdict import HANDLED, errors_of, recorded_nodes, rendered_hash
@@ -123,7 +124,7 @@ def run(command: tuple[str, ...], **options: Any) -> None:
     with a YAML selector; nodes below a source that dbt could not check are skipped as below a failed node. A stale source is no error.
     With --tests-last, no test keeps a node from being built. All of that is one attempt, with one exit code.
 
-    PACKED is a set of unique_ids, base64 of zlib of a JSON list; ledger_watcher.capture.plan.pack() makes it. Where an option
+    PACKED is a set of unique_ids, base64 of zlib of a JSON list; ledger_watcher.packing.pack() makes it. Where an option
     stands with an empty value, it is as if it were left out.
 
     With --rendered, 1 becomes 0 if dbt ran to its end, recorded exactly those nodes, and every error is one of theirs: then their tasks

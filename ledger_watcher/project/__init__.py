@@ -1,15 +1,20 @@
 """A small view of a dbt project: what of its manifest a DAG is drawn from."""
 
+from ledger_watcher.project.coarse import Label, by_folder, by_tag, coarsened, folder_of
+from ledger_watcher.project.ends import end_points
 from ledger_watcher.project.graph import SourceRenderingBehavior, TaskKind, TaskSpec, TestBehavior, below_sources, build_graph
 from ledger_watcher.project.manifest import load_project
 from ledger_watcher.project.names import ID_LIMIT
-from ledger_watcher.project.view import BUILDABLE, TESTS, WITHOUT_TASK, NodeView, ProjectView
+from ledger_watcher.project.view import BUILDABLE, EXPOSURES, SOURCES, TESTS, WITHOUT_TASK, NodeView, ProjectView, without_unused_sources
 
 __all__ = [
     "BUILDABLE",
+    "EXPOSURES",
     "ID_LIMIT",
+    "SOURCES",
     "TESTS",
     "WITHOUT_TASK",
+    "Label",
     "NodeView",
     "ProjectView",
     "SourceRenderingBehavior",
@@ -18,5 +23,11 @@ __all__ = [
     "TestBehavior",
     "below_sources",
     "build_graph",
+    "by_folder",
+    "by_tag",
+    "coarsened",
+    "end_points",
+    "folder_of",
     "load_project",
+    "without_unused_sources",
 ]

@@ -49,6 +49,9 @@ class TaskKind(str, Enum):
     SOURCE = "source"
     TEST = "test"
     SHARED_TEST = "shared_test"
+    BUILD = "build"
+    """A group of nodes, see :mod:`~ledger_watcher.project.coarse`."""
+    EXPOSURE = "exposure"
     EMPTY = "empty"
 
 
@@ -60,7 +63,7 @@ _ALL_TESTS = "all tests"
 class TaskSpec:
     """One task. ``key`` is unique in the graph, ``group`` the task group of a node with its test, ``nodes`` what the task mirrors.
 
-    ``owner`` is the node whose tests it stands for.
+    ``owner`` is the node whose tests it stands for. ``members`` are the nodes of a group, those without records too.
     """
 
     key: str
@@ -70,6 +73,7 @@ class TaskSpec:
     nodes: tuple[str, ...]
     upstream: tuple[str, ...]
     owner: str | None = None
+    members: tuple[str, ...] = ()
 
     @property
     def task_id(self) -> str:

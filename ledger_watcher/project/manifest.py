@@ -17,11 +17,16 @@ from typing import Any
 
 from ledger_watcher import __version__, codec
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project.view import BUILDABLE, SOURCES, TESTS, WITHOUT_TASK, NodeView, ProjectView, pack_view, unpack_view
+from ledger_watcher.project.view import BUILDABLE, EXPOSURES, SOURCES, TESTS, WITHOUT_TASK, NodeView, ProjectView, pack_view, unpack_view
 
 CACHE_ENV = "LEDGER_WATCHER_CACHE_DIR"
-_KEPT = BUILDABLE | SOURCES | TESTS | WITHOUT_TASK
-_SECTIONS = ("unit_tests", "functions", "sources")
+_KEPT = BUILDABLE | SOURCES | TESTS | WITHOUT_TASK | EXPOSURES
+_SECTIONS = ("unit_tests", "functions", "sources", "exposures")
+_BETWEEN = ("metrics", "semantic_models", "saved_queries")
+"""Sections of what stands between a model and an exposure, and is not drawn."""
+_NAMED_BY_ID = BUILDABLE | SOURCES | EXPOSURES
+_COLUMNS = 20
+_COLUMN_TEXT = 80
 _META = ("cosmos", "ledger_watcher")
 _SUPPORTED = ("/v10.json", "/v11.json", "/v12.json")
 
@@ -61,7 +66,11 @@ def parse_manifest(data: bytes, path: Path) -> ProjectView:
         metadata = raw["metadata"]
         _check_schema(path, str(metadata.get("dbt_schema_version") or ""))
         nodes = [*raw["nodes"].values(), *(node for section in _SECTIONS for node in (raw.get(section) or {}).values())]
-        views = sorted((_view(node) for node in nodes if node.get("resource_type") in _KEPT), key=lambda node: node.unique_id)
+        teams = {group["name"]: _team((group.get("owner") or {}).get("name")) for group in (raw.get("groups") or {}).values()}
+        between = {uid: _parents(node) for section in _BETWEEN for uid, node in (raw.get(section) or {}).items()}
+        views = sorted(
+            (_view(node, teams, between) for node in nodes if node.get("resource_type") in _KEPT), key=lambda node: node.unique_id
+        )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _no_manifest(path, f"it is not a dbt manifest ({type(error).__name__}: {error})") from error
     return ProjectView(
@@ -79,15 +88,18 @@ def _check_schema(path: Path, schema: str) -> None:
         )
 
 
-def _view(node: Mapping[str, Any]) -> NodeView:
+def _view(
+    node: Mapping[str, Any], teams: Mapping[str, str] | None = None, between: Mapping[str, tuple[str, ...]] | None = None
+) -> NodeView:
     unique_id = str(node["unique_id"])
-    parents = tuple((node.get("depends_on") or {}).get("nodes") or ())
     config = node.get("config") or {}
     kind = str(node["resource_type"])
+    parents = _built_parents(node, between or {}) if kind in EXPOSURES else _parents(node)
+    meta = {name: value for told in (config.get("meta"), node.get("meta")) if isinstance(told, dict) for name, value in told.items()}
     return NodeView(
         unique_id=unique_id,
         # model.package.name, model.package.name.v2, source.package.name.table: what follows the package, so that nothing collides
-        name=unique_id.split(".", 2)[-1].replace(".", "_") if kind in BUILDABLE | SOURCES else str(node.get("name") or unique_id),
+        name=unique_id.split(".", 2)[-1].replace(".", "_") if kind in _NAMED_BY_ID else str(node.get("name") or unique_id),
         resource_type=kind,
         package=str(node.get("package_name") or ""),
         parents=parents,
@@ -99,7 +111,44 @@ def _view(node: Mapping[str, Any]) -> NodeView:
         relation=str(node.get("relation_name") or "") if kind in BUILDABLE else "",
         operator_kwargs=_operator_kwargs(node, config),
         freshness=kind in SOURCES and _has_freshness(node.get("freshness") or config.get("freshness")),
+        team=_team(meta.get("owner")) or (teams or {}).get(str(node.get("group") or config.get("group") or ""), ""),
+        columns=_columns(node.get("columns")),
+        meta=meta,
     )
+
+
+def _parents(node: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple((node.get("depends_on") or {}).get("nodes") or ())
+
+
+def _built_parents(node: Mapping[str, Any], between: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The parents, and of metrics and the like what they are made of."""
+    found: list[str] = []
+    left, seen = list(_parents(node)), set[str]()
+    while left:
+        parent = left.pop(0)
+        if parent not in seen:
+            seen.add(parent)
+            left += between.get(parent, ())
+            found += [] if parent in between else [parent]
+    return tuple(found)
+
+
+def _team(owner: object) -> str:
+    """An owner as Airflow has them: a text, or several; what else stands there (a mapping) is for other tools."""
+    several = owner if isinstance(owner, list) else [owner]
+    return ", ".join(one.strip() for one in several if isinstance(one, str) and one.strip())
+
+
+def _columns(columns: object) -> dict[str, str]:
+    """The first columns that are described, each by the first line of its description."""
+    told = columns.items() if isinstance(columns, Mapping) else ()
+    texts = {str(name): _first_line(one.get("description")) for name, one in told if isinstance(one, Mapping)}
+    return dict([(name, text) for name, text in texts.items() if text][:_COLUMNS])
+
+
+def _first_line(text: object) -> str:
+    return str(text or "").strip().partition("\n")[0][:_COLUMN_TEXT].strip()
 
 
 def _operator_kwargs(node: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,6 +156,11 @@ def _operator_kwargs(node: Mapping[str, Any], config: Mapping[str, Any]) -> dict
     for place in _META:
         for meta in (node.get("meta"), config.get("meta")):
             told = meta.get(place) if isinstance(meta, dict) else None
+            if isinstance(told, dict) and told.get("profile_config"):
+                raise ConfigError(
+                    f"meta.{place}.profile_config of {node['unique_id']} ({node.get('original_file_path') or 'dbt_project.yml'}): one run of dbt has one "
+                    "profile. Leave it out, and give the nodes of another profile a DbtTaskGroup of their own."
+                )
             given = told.get("operator_kwargs") if isinstance(told, dict) else None
             if given is not None and not isinstance(given, dict):
                 raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 BUILDABLE = frozenset({"model", "seed", "snapshot"})
@@ -15,6 +15,9 @@ SOURCES = frozenset({"source"})
 TESTS = frozenset({"test", "unit_test"})
 """Resource types that check others."""
 
+EXPOSURES = frozenset({"exposure"})
+"""Resource types that use what dbt builds; they are end points of the graph if that is asked for."""
+
 WITHOUT_TASK = frozenset({"function"})
 """Resource types that dbt builds too but that get no task (yet): what lies below them waits for what lies above."""
 
@@ -25,6 +28,9 @@ class NodeView:
 
     ``relation`` is what a model, seed or snapshot becomes in the warehouse, as dbt writes it, empty if it becomes none; ``operator_kwargs`` are what
     the project's ``meta`` says of its task (see :func:`~ledger_watcher.project.manifest.parse_manifest`). ``freshness``: a source of which ``dbt source freshness`` tells something.
+
+    ``team`` is who owns it (``meta.owner``, else the owner of its dbt group); ``columns`` are the first described ones with their descriptions; ``meta``
+    is the node's own over that of its config.
     """
 
     unique_id: str
@@ -40,6 +46,9 @@ class NodeView:
     relation: str = ""
     operator_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
     freshness: bool = False
+    team: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
+    meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def ephemeral(self) -> bool:
@@ -58,6 +67,13 @@ class ProjectView:
     def of_type(self, types: frozenset[str]) -> list[NodeView]:
         """The nodes of these resource types, sorted by unique_id."""
         return [node for node in self.nodes.values() if node.resource_type in types]
+
+
+def without_unused_sources(view: ProjectView) -> ProjectView:
+    """The same without the sources that no model, snapshot, test or the like of it reads."""
+    used = {parent for node in view.nodes.values() if node.resource_type not in EXPOSURES for parent in node.parents}
+    kept = {uid: node for uid, node in view.nodes.items() if node.resource_type not in SOURCES or uid in used}
+    return replace(view, nodes=kept)
 
 
 _FIELDS = tuple(f.name for f in fields(NodeView))

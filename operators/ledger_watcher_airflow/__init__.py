@@ -24,8 +24,10 @@ if TYPE_CHECKING:
         ProfileConfig,
         ProjectConfig,
         RenderConfig,
+        TestIndirectSelection,
     )
     from ledger_watcher_airflow.consumer import (
+        DbtBuildWatcherOperator,
         DbtConsumerWatcherSensor,
         DbtRunWatcherOperator,
         DbtSeedWatcherOperator,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from ledger_watcher_airflow.dag import DbtDag, DbtTaskGroup
     from ledger_watcher_airflow.flags import DbtCall, DbtFlags
     from ledger_watcher_airflow.local import *  # noqa: F403 - its stub says which
+    from ledger_watcher_airflow.nodes import DbtNode, DbtResourceType
     from ledger_watcher_airflow.producer import DbtProducerWatcherOperator
     from ledger_watcher_airflow.producers import (
         DbtProducerWatcherVirtualenvOperator,
@@ -62,8 +65,10 @@ _HOMES = {
         "ProfileConfig",
         "ProjectConfig",
         "RenderConfig",
+        "TestIndirectSelection",
     ),
     "consumer": (
+        "DbtBuildWatcherOperator",
         "DbtConsumerWatcherSensor",
         "DbtRunWatcherOperator",
         "DbtSeedWatcherOperator",
@@ -73,6 +78,7 @@ _HOMES = {
     ),
     "dag": ("DbtDag", "DbtTaskGroup"),
     "flags": ("DbtCall", "DbtFlags"),
+    "nodes": ("DbtNode", "DbtResourceType"),
     "producer": ("DbtProducerWatcherOperator",),
     "producers": (
         "DbtProducerWatcherVirtualenvOperator",
@@ -96,12 +102,15 @@ _WHERE = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for n
 __all__ = [
     "AssetMode",
     "DbtAssetsOperator",
+    "DbtBuildWatcherOperator",
     "DbtCall",
     "DbtConsumerWatcherSensor",
     "DbtDag",
     "DbtFlags",
+    "DbtNode",
     "DbtProducerWatcherOperator",
     "DbtProducerWatcherVirtualenvOperator",
+    "DbtResourceType",
     "DbtRunWatcherOperator",
     "DbtSeedWatcherOperator",
     "DbtSnapshotWatcherOperator",
@@ -121,6 +130,7 @@ __all__ = [
     "SourceFreshness",
     "SourceRenderingBehavior",
     "TestBehavior",
+    "TestIndirectSelection",
     "__version__",
     "bash_producer",
     "cloud_run_producer",

@@ -14,6 +14,7 @@ from airflow.triggers.base import StartTriggerArgs
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.ledger import RunKey
+from ledger_watcher.packing import pack
 from ledger_watcher.records import utcnow
 from ledger_watcher.state import RunState
 from ledger_watcher_airflow.assets import tell_outlet
@@ -22,7 +23,19 @@ from ledger_watcher_airflow.callbacks import Callbacks, Warnings, checked, tell_
 from ledger_watcher_airflow.decision import TERMINAL, Kind, Verdict, Watcher
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
 from ledger_watcher_airflow.states import nodes_of_tasks, task_states
-from ledger_watcher_airflow.trigger import BUILT, ON_BUILD, ON_SUCCESS, ON_WARNING, RECOVER, WARNED, NodeTrigger, born_at, replayed, write
+from ledger_watcher_airflow.trigger import (
+    BUILT,
+    MANY,
+    ON_BUILD,
+    ON_SUCCESS,
+    ON_WARNING,
+    RECOVER,
+    WARNED,
+    NodeTrigger,
+    born_at,
+    replayed,
+    write,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -106,6 +119,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         )
         self.recovery_timeout = self.execution_timeout
         self.execution_timeout = None  # Airflow counts the waiting for dbt too, which is no execution of this task
+        self.nodes = tuple(nodes)
         self._recovery: Recovery | None = None
         self._watch: RunWatch | None = None
         self._waits_for = ""
@@ -129,7 +143,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         }
         self.trigger_arguments: dict[str, Any] = {
             "ledger": ledger.uri,
-            "nodes": list(nodes),
+            "nodes": list(nodes) if len(nodes) <= MANY else pack(nodes),
             "producer": producer_task_id,
             **{name: value for name, (value, default) in optional.items() if value != default},
         }
@@ -240,7 +254,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
 
     def _watcher(self, ti: Any) -> Watcher:  # noqa: ANN401 - Airflow's RuntimeTaskInstance
         return Watcher(
-            nodes=tuple(self.trigger_arguments["nodes"]),
+            nodes=self.nodes,
             born=born_at(ti.id),
             try_number=ti.try_number,
             task_id=self.task_id,
@@ -273,6 +287,12 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             raise ConfigError(
                 f"{given[0]}={getattr(self, given[0])!r} is for tasks that wait on a worker; give deferrable=False, or leave it out."
             )
+
+
+class DbtBuildWatcherOperator(DbtConsumerWatcherSensor):
+    """The task of a group of nodes with their tests."""
+
+    ui_color = "#dfe5f7"
 
 
 class DbtRunWatcherOperator(DbtConsumerWatcherSensor):

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import ID_LIMIT, ProjectView, TaskKind, TaskSpec, build_graph, load_project
-from ledger_watcher_airflow.assets import asset_task_ids, dbt_asset
-from ledger_watcher_airflow.config import AssetMode, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+from ledger_watcher.project import load_project
+from ledger_watcher_airflow.callbacks import Callbacks
+from ledger_watcher_airflow.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+from ledger_watcher_airflow.config.aliases import check_names, settled
+from ledger_watcher_airflow.drawing import Drawing
 from ledger_watcher_airflow.flags import TEMPLATES
 from ledger_watcher_airflow.late import refuse_late
-from ledger_watcher_airflow.overrides import node_arguments
-from ledger_watcher_airflow.producer import PRODUCER_TASK_ID
-from ledger_watcher_airflow.watched import WatchedTasks
+from ledger_watcher_airflow.watched import KNOWN_ARGUMENTS, WatchedTasks
 
 if TYPE_CHECKING:
     from ledger_watcher_airflow.local.render import LocalTasks
 
     Tasks: TypeAlias = LocalTasks | WatchedTasks
-
-_TESTS = (TaskKind.TEST, TaskKind.SHARED_TEST)
 
 
 class DbtDag(DAG):
@@ -35,25 +33,27 @@ class DbtDag(DAG):
     :param render_config: how nodes become tasks.
     :param operator_args: dbt flags for the producer (see :class:`DbtFlags`), its ``callback`` and ``callback_args``, how the nodes' tasks wait
         (see :class:`DbtConsumerWatcherSensor`), and Airflow arguments for all tasks.
+    :param on_warning_callback: the same as ``operator_args={"on_warning_callback": ...}``.
     :param kwargs: those of :class:`airflow.sdk.DAG`.
     :raises ConfigError: what is wrong and what to do about it; Airflow shows it as an import error of the DAG file.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument per configuration class, and those of Cosmos
         self,
         dag_id: str,
         *,
         project_config: ProjectConfig,
         profile_config: ProfileConfig,
-        execution_config: ExecutionConfig,
+        execution_config: ExecutionConfig | None = None,
         render_config: RenderConfig | None = None,
         operator_args: Mapping[str, Any] | None = None,
+        on_warning_callback: Callbacks = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(dag_id, **kwargs)
+        given = _given(profile_config, execution_config, render_config, operator_args, on_warning_callback)
         with self:
-            tasks = _tasks(project_config, profile_config, execution_config, operator_args or {})
-            self.tasks_map = _draw(tasks, project_config, render_config or RenderConfig())
+            self.tasks_map = _drawn(project_config, given, dag=self)
 
 
 class DbtTaskGroup(TaskGroup):
@@ -62,22 +62,74 @@ class DbtTaskGroup(TaskGroup):
     Parameters as for :class:`DbtDag`; ``kwargs`` are those of :class:`airflow.sdk.TaskGroup`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - as above
         self,
         group_id: str = "dbt_task_group",
         *,
         project_config: ProjectConfig,
         profile_config: ProfileConfig,
-        execution_config: ExecutionConfig,
+        execution_config: ExecutionConfig | None = None,
         render_config: RenderConfig | None = None,
         operator_args: Mapping[str, Any] | None = None,
+        on_warning_callback: Callbacks = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(group_id, **kwargs)
+        given = _given(profile_config, execution_config, render_config, operator_args, on_warning_callback)
         with self:
-            path = self.group_id or ""
-            tasks = _tasks(project_config, profile_config, execution_config, operator_args or {}, group=path)
-            self.tasks_map = _draw(tasks, project_config, render_config or RenderConfig(), group=path)
+            self.tasks_map = _drawn(project_config, given, dag=self.dag, home=self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """What a user said, but for the project."""
+
+    profile: ProfileConfig
+    execution: ExecutionConfig
+    render: RenderConfig
+    operator_args: Mapping[str, Any]
+
+
+def _given(
+    profile: ProfileConfig,
+    execution: ExecutionConfig | None,
+    render: RenderConfig | None,
+    operator_args: Mapping[str, Any] | None,
+    on_warning_callback: Callbacks,
+) -> _Given:
+    args = dict(operator_args or {})
+    if on_warning_callback is not None:
+        if "on_warning_callback" in args:
+            raise ConfigError("on_warning_callback=... and operator_args['on_warning_callback'] are the same; leave one of them out.")
+        args["on_warning_callback"] = on_warning_callback
+    return _Given(profile=profile, execution=execution or ExecutionConfig(), render=render or RenderConfig(), operator_args=args)
+
+
+def _drawn(project: ProjectConfig, given: _Given, *, dag: DAG, home: TaskGroup | None = None) -> dict[str, BaseOperator | TaskGroup]:
+    """Draw a project into the DAG or group that is current.
+
+    Returns the task of each node, or its group where it has a test task beside it.
+    """
+    check_names(given.operator_args, KNOWN_ARGUMENTS)
+    project, operator_args = settled(project, given.execution, given.operator_args)
+    tasks = _tasks(project, given.profile, given.execution, operator_args, group=(home.group_id if home is not None else None) or "")
+    view = load_project(project.manifest)
+    more = {
+        **{one.name: getattr(given.render, one.name) for one in fields(given.render) if one.name != "node_converters"},
+        "dbt_project_name": project.project_name or view.project,
+        "execution_mode": given.execution.execution_mode,
+        "test_indirect_selection": given.execution.test_indirect_selection,
+        "on_warning_callback": operator_args.get("on_warning_callback"),
+        "task_args": {"project_config": project, "profile_config": given.profile, **operator_args},
+        "detached_from_parent": {},
+    }
+    drawing = Drawing(view=view, project=project, config=given.render, dag=dag, home=home, more=more)
+    graph = drawing.graph()
+    if not graph:
+        raise ConfigError(f"The manifest {project.manifest} has no models, seeds or snapshots, so there is nothing to run.")
+    tasks.begin(graph, drawing.view, drawing.config)
+    tasks.end(drawing.draw(graph, tasks))
+    return drawing.tasks_map
 
 
 def _tasks(
@@ -98,41 +150,3 @@ def _tasks(
     from ledger_watcher_airflow.local.render import LocalTasks  # noqa: PLC0415 - few DAG files need it
 
     return LocalTasks(project, profile, execution, operator_args)
-
-
-def _draw(tasks: Tasks, project: ProjectConfig, config: RenderConfig, group: str = "") -> dict[str, BaseOperator | TaskGroup]:
-    """Create the tasks and their edges in the DAG or group that is current.
-
-    Returns the task of each node, or its group where it has a test task beside it.
-    """
-    view = load_project(project.manifest)
-    graph = build_graph(
-        view,
-        config.test_behavior,
-        detach=config.should_detach_multiple_parents_tests,
-        sources=config.source_rendering_behavior,
-        reserved={PRODUCER_TASK_ID, *asset_task_ids(len(view.nodes))},
-        id_limit=ID_LIMIT - len(group) - 1 if group else ID_LIMIT,
-    )
-    if not graph:
-        raise ConfigError(f"The manifest {project.manifest} has no models, seeds or snapshots, so there is nothing to run.")
-    groups = {name: TaskGroup(name) for name in dict.fromkeys(spec.group for spec in graph) if name}
-    tasks.begin(graph, view, config)
-    drawn = {}
-    for spec in graph:
-        place: dict[str, Any] = {"task_group": groups[spec.group]} if spec.group else {}
-        drawn[spec.key] = tasks.task(spec, **place, **_arguments(spec, view, outlets=config.asset_mode is AssetMode.PER_NODE))
-    for spec in graph:
-        for parent in spec.upstream:
-            drawn[spec.key].set_upstream(drawn[parent])
-    tasks.end(list(drawn.values()))
-    return {spec.key: groups.get(spec.group or "", drawn[spec.key]) for spec in graph if spec.kind not in _TESTS}
-
-
-def _arguments(spec: TaskSpec, view: ProjectView, *, outlets: bool) -> dict[str, Any]:
-    """What is said of this task alone."""
-    found = node_arguments(spec, view.nodes)
-    node = view.nodes.get(spec.key)
-    if outlets and node is not None and node.relation and spec.kind is not TaskKind.EMPTY:
-        found["asset"] = dbt_asset(node.relation)
-    return found

@@ -12,6 +12,7 @@ retries, clears and a run that was deleted and created again; older records neve
 | skipped | not terminal | WAIT |
 | skipped | terminal | RECOVER |
 | none | not terminal | WAIT |
+| none, but a success before this try, and a recovery built what was left of the task's other nodes | any | SUCCEED |
 | none, but a recovery was to build it | any terminal | FAIL, naming how that recovery ended |
 | none, node not in the plan, or dbt ended well without a word of it | success | FAIL: what Airflow shows and what dbt built differ |
 | none | success | RECOVER |
@@ -38,6 +39,8 @@ SLACK = timedelta(seconds=2)
 TERMINAL = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 """States of the producer's task after which no more is written. The others, ``None`` included, mean: wait."""
 
+
+_SEVERAL = 2
 
 RECOVERING = "recovering"
 """What stands for the producer's state while a recovery is under way."""
@@ -83,16 +86,11 @@ def decide(watcher: Watcher, state: RunState, producer: str | None) -> Verdict:
     A node that dbt skipped because of another one of the same task (a model behind its own unit test) has its answer: it is not
     waited for.
     """
-    verdicts = [decide_node(unique_id, watcher, state, producer) for unique_id in watcher.nodes]
-    failed = {unique_id for unique_id, verdict in zip(watcher.nodes, verdicts, strict=True) if verdict.kind is Kind.FAIL}
-    if failed:
-        verdicts = [
-            verdict
-            for unique_id, verdict in zip(watcher.nodes, verdicts, strict=True)
-            if not failed & _skip_cause(state, unique_id, watcher)
-        ]
+    verdicts = {unique_id: decide_node(unique_id, watcher, state, producer) for unique_id in watcher.nodes}
+    failed = {unique_id for unique_id, verdict in verdicts.items() if verdict.kind is Kind.FAIL}
+    answered = _below(failed, watcher, state) if failed else frozenset()
     for kind in Kind:
-        chosen = [verdict.reason for verdict in verdicts if verdict.kind is kind]
+        chosen = [verdict.reason for unique_id, verdict in verdicts.items() if verdict.kind is kind and unique_id not in answered]
         if chosen:
             return Verdict(kind, _joined(chosen))
     return Verdict(Kind.SUCCEED, "nothing to watch")
@@ -102,7 +100,12 @@ def decide_node(unique_id: str, watcher: Watcher, state: RunState, producer: str
     """The verdict for one node."""
     record = fresh_record(state, unique_id, watcher.born)
     if record is None:
-        return _without_record(unique_id, watcher, state, producer)
+        kept = _kept(unique_id, watcher, state)
+        return (
+            Verdict(Kind.SUCCEED, f"{unique_id}: {kept.status}")
+            if kept is not None
+            else _without_record(unique_id, watcher, state, producer)
+        )
     if record.outcome.ok:
         return Verdict(Kind.SUCCEED, f"{unique_id}: {record.status}")
     if record.outcome is Outcome.SKIPPED:
@@ -124,9 +127,14 @@ def _skipped(record: NodeFinished, producer: str | None) -> Verdict:
     return Verdict(Kind.WAIT, f"dbt skipped {unique_id}{cause}; the producer is {producer or 'not started'}")
 
 
-def _skip_cause(state: RunState, unique_id: str, watcher: Watcher) -> frozenset[str]:
-    record = fresh_record(state, unique_id, watcher.born)
-    return frozenset(record.skip_cause) if record is not None and record.outcome is Outcome.SKIPPED else frozenset()
+def _below(failed: set[str], watcher: Watcher, state: RunState) -> frozenset[str]:
+    """The nodes of the task that dbt skipped because of ``failed`` ones, or of such as it skipped because of them."""
+    records = {unique_id: fresh_record(state, unique_id, watcher.born) for unique_id in watcher.nodes}
+    causes = {name: set(one.skip_cause) for name, one in records.items() if one is not None and one.outcome is Outcome.SKIPPED}
+    found: set[str] = set()
+    while new := {name for name, cause in causes.items() if name not in found and cause & (failed | found)}:
+        found |= new
+    return frozenset(found)
 
 
 def fresh_record(state: RunState, unique_id: str, born: datetime) -> NodeFinished | None:
@@ -143,18 +151,45 @@ def open_recovery(state: RunState) -> Attempt | None:
     return attempt if attempt is not None and attempt.finished is None and is_recovery(attempt) else None
 
 
+def done_since_clear(state: RunState, clear_number: int | None) -> frozenset[str]:
+    """The nodes that are done, or skipped by choice, in attempts of this clear: a task that has not ended is only late to show it."""
+    return frozenset(
+        unique_id
+        for unique_id, node in state.nodes.items()
+        if node.finished is not None
+        and (node.finished.outcome.ok or node.finished.by_choice is not None)
+        and (started := state.attempts[node.epoch].started) is not None
+        and started.clear_number == clear_number
+    )
+
+
 def is_recovery(attempt: Attempt) -> bool:
     """Whether an attempt builds only the nodes of its plan."""
     return attempt.started is not None and attempt.started.scope == ONLY
 
 
-def _fresh_attempt(state: RunState, born: datetime, *, recovery: bool, of: str | None = None) -> Attempt | None:
-    """The newest attempt of that sort, if it belongs to this try of the task. ``of``: with this node in its plan."""
+def _fresh_attempt(state: RunState, born: datetime, *, recovery: bool, of: frozenset[str] | None = None) -> Attempt | None:
+    """The newest attempt of that sort, if it belongs to this try of the task. ``of``: with one of these nodes in its plan."""
     for epoch in sorted(state.attempts, reverse=True):
         attempt = state.attempts[epoch]
-        if is_recovery(attempt) is recovery and (of is None or (attempt.plan is not None and of in attempt.plan)):
+        if is_recovery(attempt) is recovery and (of is None or (attempt.plan is not None and not of.isdisjoint(attempt.plan))):
             return attempt if _started_after(attempt, born) else None
     return None
+
+
+def _kept(unique_id: str, watcher: Watcher, state: RunState) -> NodeFinished | None:
+    """What counts although it is older than this try: the success of a node, if a recovery built what else was left of the task's nodes.
+
+    A recovery leaves out what is done since the last clear (see :meth:`~ledger_watcher_airflow.recovery.Recovery.run_dbt`).
+    """
+    node = state.nodes.get(unique_id)
+    if node is None or node.finished is None or not node.finished.outcome.ok or len(watcher.nodes) < _SEVERAL:
+        return None
+    recovery = _fresh_attempt(state, watcher.born, recovery=True, of=frozenset(watcher.nodes))
+    if recovery is None or recovery.epoch <= node.epoch or recovery.started is None or unique_id in (recovery.plan or ()):
+        return None
+    built_in = state.attempts[node.epoch].started
+    return node.finished if built_in is not None and built_in.clear_number == recovery.started.clear_number else None
 
 
 def _is_fresh(node: Node, state: RunState, born: datetime) -> bool:
@@ -173,7 +208,7 @@ def _started_after(attempt: Attempt, born: datetime) -> bool:
 def _without_record(unique_id: str, watcher: Watcher, state: RunState, producer: str | None) -> Verdict:
     if producer not in TERMINAL:
         return Verdict(Kind.WAIT, f"no record of {unique_id} yet; the producer is {producer or 'not started'}")
-    recovery = _fresh_attempt(state, watcher.born, recovery=True, of=unique_id)
+    recovery = _fresh_attempt(state, watcher.born, recovery=True, of=frozenset({unique_id}))
     if recovery is not None:
         how = recovery.finished.message if recovery.finished is not None else "it was killed, or lost the ledger"
         return Verdict(Kind.FAIL, f"the recovery in attempt {recovery.epoch} ended without a result for {unique_id}: {how or 'no message'}")

@@ -138,6 +138,10 @@ class DbtFlags:
         return cls(**flags), {name: value for name, value in operator_args.items() if name not in known}
 
 
+FLAGS = frozenset(DbtFlags.__dataclass_fields__) | _MEANINGLESS.keys()
+"""Names that :meth:`DbtFlags.split` takes, or has something to say about."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DbtCall:
     """One call of dbt: of which project, with which profile and flags, without which resource types.

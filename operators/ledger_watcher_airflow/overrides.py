@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import NodeView, TaskKind, TaskSpec
+from ledger_watcher.project import NodeView, TaskSpec
 
 _TRIGGER_RULES = frozenset(
     {
@@ -127,7 +127,7 @@ def node_arguments(spec: TaskSpec, nodes: Mapping[str, NodeView]) -> dict[str, A
         return {}
     checks = _CHECKS | _WAITING
     found = {name: _checked(node, name, value, checks) for name, value in node.operator_kwargs.items()}
-    unfit = (*(() if own else _OF_ONE_TASK), *(_WAITING if spec.kind is TaskKind.EMPTY else ()))
+    unfit = (*(() if own else _OF_ONE_TASK), *(() if spec.nodes else _WAITING))
     return {name: value for name, value in found.items() if name not in unfit}
 
 

@@ -15,6 +15,7 @@ from airflow.policies import hookimpl
 OPERATORS = frozenset(
     {
         "DbtAssetsOperator",
+        "DbtBuildWatcherOperator",
         "DbtConsumerWatcherSensor",
         "DbtRunWatcherOperator",
         "DbtSeedWatcherOperator",

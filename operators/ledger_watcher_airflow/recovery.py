@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowException
 from ledger_watcher.errors import Fenced, LedgerWatcherError, Overtaken
 from ledger_watcher.ledger import RunKey
 from ledger_watcher.state import RunState
-from ledger_watcher_airflow.decision import Kind, Verdict, Watcher
+from ledger_watcher_airflow.decision import Kind, Verdict, Watcher, done_since_clear
 from ledger_watcher_airflow.poke import RunWatch
 from ledger_watcher_airflow.states import task_states
 
@@ -90,14 +90,11 @@ class Recovery:
             self.producer.on_kill()
 
     def _waiting(self, state: RunState, states: Mapping[str, str | None], clear_number: int | None) -> frozenset[str]:
-        """The nodes of all tasks that have not ended, without those that are done or skipped by choice since the last clear: they are only late."""
-        built = {
-            unique_id
-            for unique_id, node in state.nodes.items()
-            if node.finished is not None
-            and (node.finished.outcome.ok or node.finished.by_choice is not None)
-            and (started := state.attempts[node.epoch].started) is not None
-            and started.clear_number == clear_number
-        }
+        """The nodes of all tasks that have not ended, without those that are done or skipped by choice since the last clear: they are only late.
+
+        Of this task's own nodes all, if none of them is left.
+        """
+        built = done_since_clear(state, clear_number)
         late = {unique_id for task_id, nodes in self.tasks.items() if states.get(task_id, "removed") in _UNFINISHED for unique_id in nodes}
-        return frozenset((late - built) | set(self.watcher.nodes))
+        own = frozenset(self.watcher.nodes)
+        return frozenset(late - built) | (own - built or own)

@@ -60,4 +60,4 @@ def done_nodes(ti: Any, dag: DAG | None, producer: str) -> frozenset[str]:  # no
 def nodes_of_tasks(dag: DAG, producer: str) -> dict[str, Sequence[str]]:
     """The unique_ids that each task mirrors, by task_id, of the tasks that watch this producer."""
     watching = (task for task in dag.tasks if getattr(task, "producer_task_id", None) == producer)
-    return {task.task_id: vars(task)["trigger_arguments"]["nodes"] for task in watching}
+    return {task.task_id: vars(task)["nodes"] for task in watching}

@@ -12,6 +12,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
+from ledger_watcher.packing import unpack
 from ledger_watcher.records import NodeFinished, Outcome
 from ledger_watcher.state import RunState
 from ledger_watcher_airflow.built import built_of
@@ -33,13 +34,15 @@ ON_SUCCESS = "success"
 """Value of ``worker``: a task that succeeds ends on a worker."""
 ON_WARNING = "warning"
 """Value of ``worker``: a task that succeeds with a warning does."""
+MANY = 10
+"""Nodes of one task up to which they are listed in what Airflow stores, and shown in full in its log."""
 
 
 class NodeTrigger(BaseTrigger):
     """Waits for the records of ``nodes`` in a run's ledger, replays their log lines and ends the task as dbt ended them.
 
     :param ledger: root URI of the ledger.
-    :param nodes: unique_ids of the nodes that the task mirrors.
+    :param nodes: unique_ids of the nodes that the task mirrors, as a list or (many) as one word, see :mod:`ledger_watcher.packing`.
     :param producer: task id of the producer.
     :param conn_id: Airflow connection of the storage.
     :param group: task group path of the producer, part of the ledger's identity.
@@ -53,7 +56,7 @@ class NodeTrigger(BaseTrigger):
     def __init__(  # noqa: PLR0913, PLR0917 - Airflow stores each argument by name; all but three have defaults and are then left out
         self,
         ledger: str,
-        nodes: Sequence[str],
+        nodes: Sequence[str] | str,
         producer: str,
         conn_id: str | None = None,
         group: str = "",
@@ -65,7 +68,7 @@ class NodeTrigger(BaseTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ledger = ledger
-        self.nodes = list(nodes)
+        self.nodes = nodes if isinstance(nodes, str) else list(nodes)
         self.producer = producer
         self.conn_id = conn_id
         self.group = group
@@ -103,8 +106,9 @@ class NodeTrigger(BaseTrigger):
             self.producer,
         )
         tail = tail_for(key, poll=self.poll, producer_state=producer_state)
+        nodes = names_of(self.nodes)
         watcher = Watcher(
-            nodes=tuple(self.nodes),
+            nodes=nodes,
             born=born_at(ti.id),
             try_number=ti.try_number,
             task_id=ti.task_id,
@@ -130,20 +134,29 @@ class NodeTrigger(BaseTrigger):
     def _succeeded(self, warnings: Warnings, state: RunState, folder: str) -> TriggerEvent:
         told: dict[str, Any] = {WARNED: warnings} if self.worker and warnings else {}
         if self.worker == ON_BUILD:
-            told[BUILT] = [one.told for one in built_of(state, self.nodes, folder)]
+            told[BUILT] = [one.told for one in built_of(state, names_of(self.nodes), folder)]
         if told:
             return TriggerEvent(told)
         return TriggerEvent("success") if self.worker == ON_SUCCESS else TaskSuccessEvent()
 
 
+def names_of(nodes: Sequence[str] | str) -> tuple[str, ...]:
+    """The unique_ids that :class:`NodeTrigger` takes as a list or as one word."""
+    return tuple(sorted(unpack(nodes))) if isinstance(nodes, str) else tuple(nodes)
+
+
 def replayed(state: RunState, watcher: Watcher) -> list[tuple[int, str]]:
-    """dbt's lines about the watcher's nodes for the task's log, with their levels, and one line each that says what became of them."""
+    """dbt's lines about the watcher's nodes for the task's log, with their levels, and one line each that says what became of them.
+
+    Of many nodes, dbt's lines are only shown of those that did not end well: each line goes through a pipe of Airflow's triggerer.
+    """
+    many = len(watcher.nodes) > MANY
     lines = []
     for unique_id in watcher.nodes:
         record = fresh_record(state, unique_id, watcher.born)
         if record is None:
             continue
-        for entry in state.nodes[unique_id].logs:
+        for entry in () if many and record.outcome.ok and record.outcome is not Outcome.WARN else state.nodes[unique_id].logs:
             lines += [(logging.INFO, line) for line in entry.lines]
             if entry.dropped:
                 lines.append((logging.INFO, f"[{entry.dropped} more lines of dbt were not kept]"))

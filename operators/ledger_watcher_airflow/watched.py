@@ -31,6 +31,7 @@ from ledger_watcher_airflow.config import (
 )
 from ledger_watcher_airflow.consumer import (
     WAITING,
+    DbtBuildWatcherOperator,
     DbtConsumerWatcherSensor,
     DbtRunWatcherOperator,
     DbtSeedWatcherOperator,
@@ -38,11 +39,12 @@ from ledger_watcher_airflow.consumer import (
     DbtSourceWatcherOperator,
     DbtTestWatcherOperator,
 )
-from ledger_watcher_airflow.flags import DbtCall, DbtFlags
+from ledger_watcher_airflow.flags import FLAGS, DbtCall, DbtFlags
 from ledger_watcher_airflow.ledger import LedgerRef
 from ledger_watcher_airflow.producer import DbtProducerWatcherOperator
 
 _CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
+    TaskKind.BUILD: DbtBuildWatcherOperator,
     TaskKind.RUN: DbtRunWatcherOperator,
     TaskKind.SEED: DbtSeedWatcherOperator,
     TaskKind.SNAPSHOT: DbtSnapshotWatcherOperator,
@@ -53,6 +55,8 @@ _CONSUMERS: dict[TaskKind, type[DbtConsumerWatcherSensor]] = {
 _VIRTUALENV = ("py_requirements", "py_system_site_packages", "pip_install_options")
 _CALLBACK = ("callback", "callback_args")
 _WAITING = (*WAITING, "on_warning_callback")
+KNOWN_ARGUMENTS = FLAGS | {*_VIRTUALENV, *_CALLBACK, *_WAITING, "outlets", "inlets"}
+"""What ``operator_args`` may hold besides the arguments that every task of Airflow has."""
 _PLACE = ("queue", "executor", "executor_config")
 """What says where a task runs. A node's task is on a worker to run dbt again, which may be nowhere but where the producer is."""
 
@@ -115,7 +119,7 @@ class WatchedTasks:
         if config.emit_datasets and config.asset_mode is AssetMode.PER_RUN:
             self._told = [node.unique_id for node in view.of_type(BUILDABLE) if not node.ephemeral]
         self._producer = self._create_producer(
-            sorted({unique_id for spec in graph for unique_id in spec.nodes}),
+            sorted({unique_id for spec in graph if not self._may_be_converted(spec, config) for unique_id in spec.nodes}),
             sorted(node.unique_id for node in view.nodes.values() if node.resource_type in WITHOUT_TASK),
             config.test_behavior,
         )
@@ -125,15 +129,22 @@ class WatchedTasks:
         """The task of a node; ``arguments`` are those of this task alone, over those of all."""
         # What is skipped above it is skipped by choice, and whether this is, too, the ledger says.
         lenient = {"trigger_rule": "none_failed"} if spec.key in self._lenient else {}
-        if spec.kind is TaskKind.EMPTY:
-            return EmptyOperator(task_id=spec.task_id, **{**lenient, **self._task_args, **arguments})
-        own = {**lenient, **self._consumer_args, **arguments}
-        return _CONSUMERS[spec.kind](task_id=spec.task_id, nodes=spec.nodes, producer_task_id=self._producer.task_id, **own)
+        if not spec.nodes:
+            return EmptyOperator(**{"task_id": spec.task_id, **lenient, **self._task_args, **arguments})
+        own = {"task_id": spec.task_id, **lenient, **self._consumer_args, **arguments}
+        return _CONSUMERS[spec.kind](nodes=spec.nodes, producer_task_id=self._producer.task_id, **own)
 
     def end(self, tasks: Sequence[BaseOperator]) -> None:
-        """Create what comes after all of ``tasks``."""
+        """Create what comes after all of ``tasks``, and have the producer answer for nodes that none of them mirrors."""
+        if isinstance(self._producer, DbtProducerWatcherOperator):
+            mirrored = {unique_id for task in tasks if isinstance(task, DbtConsumerWatcherSensor) for unique_id in task.nodes}
+            self._producer.answer_for(set(self._producer.nodes) - mirrored)
         if self._told:
             asset_tasks(self._told, [self._producer, *tasks], ledger=self._ledger, ledger_group=self._group, task_args=self._task_args)
+
+    def _may_be_converted(self, spec: TaskSpec, config: RenderConfig) -> bool:
+        """A task that may be a user's own, so that a command, which is made before, has to answer for its nodes."""
+        return self._execution.producer is not None and bool(config.node_converters) and spec.kind is not TaskKind.BUILD
 
     def _create_producer(self, nodes: list[str], without_task: list[str], behavior: TestBehavior) -> BaseOperator:
         execution, tests_last = self._execution, behavior is TestBehavior.AFTER_ALL

@@ -16,9 +16,9 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner, Result
 
-from ledger_watcher.capture.plan import pack, unpack
 from ledger_watcher.cli import main
 from ledger_watcher.ledger import ChainReader, RunKey, list_runs
+from ledger_watcher.packing import pack, unpack
 from ledger_watcher.records import AttemptStarted, NodeStarted
 from ledger_watcher.state import RunState
 from ledger_watcher.storage import LocalStore
@@ -285,7 +285,7 @@ def test_a_set_of_nodes_that_is_none_is_refused(dbt: FakeDbt, tmp_path: Path, wo
         result = run_here(dbt, tmp_path, option, word, code="open('started', 'w')")
         assert result.exit_code == 3
         assert says in result.stderr
-        assert "ledger_watcher.capture.plan.pack" in result.stderr
+        assert "ledger_watcher.packing.pack" in result.stderr
     assert not (dbt.project / "started").exists()
 
 

@@ -50,7 +50,7 @@ def test_every_dbt_version_gives_the_same_nodes(version: str) -> None:
     view = parse_manifest(real_manifest(version), MANIFEST)
     raw = json.loads(real_manifest(version))
     known = {uid for uid, one in raw["nodes"].items() if one["resource_type"] in BUILDABLE | {"test"}} | set(raw["unit_tests"])
-    assert set(view.nodes) == known | set(raw.get("functions", {})) | set(raw["sources"])
+    assert set(view.nodes) == known | set(raw.get("functions", {})) | set(raw["sources"]) | set(raw["exposures"])
     source = view.nodes["source.kitchen.ext.raw_ext"]
     assert (source.name, source.resource_type, source.parents, source.freshness) == ("ext_raw_ext", "source", (), True)
     assert list(view.nodes) == sorted(view.nodes)
@@ -114,6 +114,35 @@ def test_arguments_of_a_task_stand_in_the_meta_of_its_node_or_of_its_config(plac
     (configured,) = view_of(node("model.shop.a", config={"meta": told})).nodes.values()
     assert own.operator_kwargs == configured.operator_kwargs == {"pool": "small", "retries": 2}
     assert unpack_view(codec.loads(codec.dumps(pack_view(view_of(node("model.shop.a", meta=told)))))).nodes["model.shop.a"] == own
+
+
+def test_a_profile_of_a_node_s_own_is_refused() -> None:
+    """Cosmos has them; one run of dbt cannot."""
+    with pytest.raises(ConfigError, match="one profile"):
+        view_of(node("model.shop.a", meta={"cosmos": {"profile_config": {"target_name": "prod"}}}))
+
+
+def test_owners_columns_and_exposures_are_read() -> None:
+    raw = manifest(
+        node(
+            "model.shop.a",
+            config={"meta": {"owner": "@ana"}},
+            columns={"id": {"description": "Key.\nMore"}, "x": {"description": ""}, "y": None},
+        ),
+        node("model.shop.b", meta={"owner": ["@ana", "", 3, "@bo"]}, group="finance"),
+        node("model.shop.c", config={"group": "finance"}),
+        node("model.shop.d", meta={"owner": {"name": "x"}}, group="unknown"),
+    )
+    raw["groups"] = {"group.shop.finance": {"name": "finance", "owner": {"name": "Finance"}}}
+    raw["exposures"] = {"exposure.shop.board": node("exposure.shop.board", "metric.shop.m", "model.shop.a")}
+    raw["metrics"] = {"metric.shop.m": {"depends_on": {"nodes": ["semantic_model.shop.s", "metric.shop.m"]}}}
+    raw["semantic_models"] = {"semantic_model.shop.s": {"depends_on": {"nodes": ["model.shop.b"]}}}
+    view = parse_manifest(json.dumps(raw).encode(), MANIFEST)
+    assert [one.team for one in view.nodes.values()] == ["", "@ana", "@ana, @bo", "Finance", ""]
+    assert view.nodes["model.shop.a"].columns == {"id": "Key."}
+    assert view.nodes["model.shop.b"].meta == {"owner": ["@ana", "", 3, "@bo"]}
+    assert set(view.nodes["exposure.shop.board"].parents) == {"model.shop.a", "model.shop.b"}
+    assert unpack_view(codec.loads(codec.dumps(pack_view(view)))) == view
 
 
 def test_our_own_arguments_win() -> None:

@@ -123,13 +123,23 @@ def test_a_task_group_stands_between_two_tasks(airflow: AirflowStack) -> None:
 
 
 def test_two_groups_have_a_ledger_each(airflow: AirflowStack, home: Path) -> None:
-    """Two groups of one DAG run, nested and of the same id, write two ledgers; each is complete, and what is behind them waits for both."""
+    """Two groups of one DAG run, nested and of the same id, write two ledgers; each is complete, and what is behind them waits for both.
+
+    The first one has task groups by folder and users' own tasks for its seeds, the second one a task for each folder.
+    """
     run_id, state = run(airflow, "jaffle_two_groups", 180)
     assert state == "success", states(airflow, "jaffle_two_groups", run_id)
     for group in ("first.dbt", "second.inner.dbt"):
         seen = show(str(home / "ledger"), "jaffle_two_groups", run_id, "--group", group)
         assert {node["state"] for node in seen["nodes"]} == {"success"}
     assert worker_logs(airflow, "jaffle_two_groups", run_id) == [PRODUCER, f"first.dbt.{PRODUCER}"]
+    tasks = states(airflow, "jaffle_two_groups", run_id)
+    assert {"first.dbt.models.staging.stg_guests.run", "first.dbt.seeds.kiosk_guests_seed", "models_staging_build", "seeds_build"} <= set(
+        tasks
+    )
+    text = airflow.logs("jaffle_two_groups", run_id, "models_staging_build")
+    assert "model.jaffle.stg_guests: success" in text
+    assert "test.jaffle.unique_stg_guests_guest_id" in text
     ended = dict(
         airflow.sql("select task_id, end_date from task_instance where dag_id = 'jaffle_two_groups' and run_id = :r", {"r": run_id})
     )

@@ -15,9 +15,9 @@ from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout, TaskDeferred
 
-from ledger_watcher.capture.plan import pack, unpack
 from ledger_watcher.errors import ConfigError, Fenced, Overtaken
 from ledger_watcher.ledger import RunFollower, RunKey
+from ledger_watcher.packing import pack, unpack
 from ledger_watcher.records import ONLY
 from ledger_watcher.state import RunState
 from ledger_watcher.storage import LocalStore

@@ -15,8 +15,8 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import TaskSkippedEvent
 
-from ledger_watcher.capture.plan import unpack
 from ledger_watcher.errors import ConfigError
+from ledger_watcher.packing import unpack
 from ledger_watcher.records import STALE, Outcome
 from ledger_watcher_airflow import (
     DbtConsumerWatcherSensor,

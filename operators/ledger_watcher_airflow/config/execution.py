@@ -11,13 +11,20 @@ from typing import Any
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.storage import check_scheme, split_uri
-from ledger_watcher_airflow.config.modes import ExecutionMode, InvocationMode, ProducerRetryOn, take_member
+from ledger_watcher_airflow.config.arguments import names_checked
+from ledger_watcher_airflow.config.modes import ExecutionMode, InvocationMode, ProducerRetryOn, TestIndirectSelection, take_member
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef
 
 _ONE_RUN = frozenset({"ledger_uri", "ledger_conn_id", "producer", "producer_retry_on", "source_freshness_skip", "poll_interval"})
 """Of an :class:`ExecutionConfig`, what is said of one run of dbt that all tasks mirror."""
 
+_INSTEAD = {
+    "async_py_requirements": "write ExecutionMode.WATCHER_VIRTUALENV and operator_args={'py_requirements': [...]}",
+    "project_path": "write ExecutionConfig(dbt_project_path=...)",
+}
 
+
+@names_checked(_INSTEAD)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionConfig:
     """How and where dbt runs, and where the ledger lies.
@@ -38,6 +45,9 @@ class ExecutionConfig:
         :class:`~ledger_watcher.capture.freshness.SourceFreshness` and the unique_ids that would be skipped (those with no other sources than stale
         ones), it returns the unique_ids that are. For ``RenderConfig(source_rendering_behavior=...)``, and not with ``producer``.
     :param poll_interval: seconds between two looks into the ledger.
+    :param dbt_project_path: instead of ``ProjectConfig(dbt_project_path=...)``.
+    :param install_dbt_deps: the same as ``operator_args={"install_deps": True}``.
+    :param test_indirect_selection: the same as ``operator_args={"indirect_selection": ...}``.
     """
 
     execution_mode: ExecutionMode = ExecutionMode.WATCHER
@@ -51,12 +61,17 @@ class ExecutionConfig:
     setup_operator_args: Mapping[str, Any] | None = None
     source_freshness_skip: Callable[..., Any] | None = None
     poll_interval: float = 1.0
+    dbt_project_path: str | Path | None = None
+    install_dbt_deps: bool = False
+    test_indirect_selection: TestIndirectSelection | None = None
 
     def __post_init__(self) -> None:
         take_member(self, "execution_mode", ExecutionMode)
         take_member(self, "producer_retry_on", ProducerRetryOn)
         if self.invocation_mode is not None:
             take_member(self, "invocation_mode", InvocationMode)
+        if self.test_indirect_selection is not None:
+            take_member(self, "test_indirect_selection", TestIndirectSelection)
         if self.execution_mode.node_by_node:
             self._check_no_ledger()
         self._check_who_runs_dbt()

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, EnumMeta
 
 from ledger_watcher.errors import ConfigError
 
+_PRODUCERS = {
+    "KUBERNETES": "kubernetes_producer(image=...)",
+    "AWS_EKS": "a function that makes an EksPodOperator of a ProducerCommand",
+    "GCP_GKE": "a function that makes a GKEStartPodOperator of a ProducerCommand",
+    "DOCKER": "docker_producer(image=...)",
+    "AWS_ECS": "ecs_producer(...)",
+    "GCP_CLOUD_RUN_JOB": "cloud_run_producer(...)",
+    "AZURE_CONTAINER_INSTANCE": "a function that makes an AzureContainerInstancesOperator of a ProducerCommand",
+}
+"""What stands for the modes of astronomer-cosmos that run dbt elsewhere."""
 
-class ExecutionMode(str, Enum):
+
+class NoSuchMode(ConfigError, AttributeError):
+    """An execution mode that there is not; says what to write instead."""
+
+
+class _Modes(EnumMeta):
+    def __getattr__(cls, name: str) -> object:
+        members = vars(cls).get("_member_map_", {})
+        if name in members:  # before Python 3.12, that is how members are found
+            return members[name]
+        where = name.removeprefix("WATCHER_")
+        if where in _PRODUCERS:
+            raise NoSuchMode(
+                f"ExecutionMode.{name} is not a mode here: dbt runs once, wherever you say. Give ExecutionConfig(producer=...) {_PRODUCERS[where]}, and leave "
+                "execution_mode out."
+            )
+        if name == "AIRFLOW_ASYNC":
+            raise NoSuchMode("ExecutionMode.AIRFLOW_ASYNC is not a mode here: ExecutionMode.WATCHER holds no worker per node; write that.")
+        raise AttributeError(name)
+
+
+class ExecutionMode(str, Enum, metaclass=_Modes):
     """How dbt is run."""
 
     WATCHER = "watcher"
@@ -44,6 +75,17 @@ class InvocationMode(str, Enum):
     """In the process of the task that runs dbt, where dbt is installed together with Airflow."""
     SUBPROCESS = "subprocess"
     """Any dbt executable: another virtualenv, dbt Fusion."""
+
+
+class TestIndirectSelection(str, Enum):
+    """Which tests dbt selects together with a node."""
+
+    __test__ = False  # its name is the users', pytest need not collect it
+
+    EAGER = "eager"
+    CAUTIOUS = "cautious"
+    BUILDABLE = "buildable"
+    EMPTY = "empty"
 
 
 class AssetMode(str, Enum):

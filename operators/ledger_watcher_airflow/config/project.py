@@ -10,29 +10,58 @@ from typing import Any
 import yaml
 
 from ledger_watcher.errors import ConfigError
+from ledger_watcher_airflow.config.arguments import names_checked
 from ledger_watcher_airflow.profiles.surface import ProfileMapping, check_mapping
 
+_FOLDERS = "the manifest says where everything is; leave it out"
+_PROJECT_INSTEAD = {
+    "models_relative_path": _FOLDERS,
+    "seeds_relative_path": _FOLDERS,
+    "snapshots_relative_path": _FOLDERS,
+    "copy_dbt_packages": "dbt runs in the project itself, nothing is copied; leave it out",
+    "project_dir": "write ProjectConfig(dbt_project_path=...)",
+}
+_PROFILE_INSTEAD = {
+    "conn_id": "write ProfileConfig(profile_mapping=PostgresUserPasswordProfileMapping(conn_id=...)), or the mapping of your warehouse",
+    "profile_args": "they belong to the mapping: ProfileConfig(profile_mapping=...ProfileMapping(conn_id=..., profile_args={...}))",
+}
 
+
+@names_checked(_PROJECT_INSTEAD)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectConfig:
     """The dbt project.
 
-    :param dbt_project_path: folder of ``dbt_project.yml``, where dbt runs.
+    :param dbt_project_path: folder of ``dbt_project.yml``, where dbt runs. It may be given as ``ExecutionConfig(dbt_project_path=...)`` instead.
     :param manifest_path: the manifest that the DAG is drawn from; ``target/manifest.json`` of the project if not given.
     :param project_name: what to call the project where it has to have a name; from the manifest if not given.
     :param dbt_vars: ``--vars`` of every dbt command.
     :param env_vars: environment variables for dbt.
+    :param install_dbt_deps: the same as ``operator_args={"install_deps": True}``.
+    :param partial_parse: ``False`` is the same as ``operator_args={"partial_parse": False}``.
     """
 
-    dbt_project_path: str | Path = field(kw_only=False)
+    dbt_project_path: str | Path | None = field(default=None, kw_only=False)
     manifest_path: str | Path | None = None
     project_name: str | None = None
     dbt_vars: Mapping[str, Any] = field(default_factory=dict)
     env_vars: Mapping[str, str] = field(default_factory=dict)
+    install_dbt_deps: bool = False
+    partial_parse: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("install_dbt_deps", "partial_parse"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"ProjectConfig({name}={getattr(self, name)!r}) is neither True nor False.")
 
     @property
     def project_dir(self) -> Path:
-        """The project's folder."""
+        """The project's folder.
+
+        :raises ConfigError: it is not given.
+        """
+        if self.dbt_project_path is None:
+            raise ConfigError("Where is the dbt project? Give ProjectConfig(dbt_project_path='...'), the folder of dbt_project.yml.")
         return Path(self.dbt_project_path).expanduser()
 
     @property
@@ -64,6 +93,7 @@ class ProjectConfig:
             )
 
 
+@names_checked(_PROFILE_INSTEAD)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileConfig:
     """The dbt profile: which entry of which ``profiles.yml``, or of which Airflow connection.

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.project import SourceRenderingBehavior, TestBehavior
+from ledger_watcher_airflow.config.arguments import names_checked
 from ledger_watcher_airflow.config.modes import AssetMode, LoadMode, take_member
+from ledger_watcher_airflow.nodes import DbtNode, DbtResourceType
+
+NODE, FOLDER, TAG = "node", "folder", "tag"
+_FLAGS = (
+    "should_detach_multiple_parents_tests",
+    "emit_datasets",
+    "group_nodes_by_folder",
+    "ephemeral_models_as_empty_operator",
+    "enable_owner_inheritance",
+    "enable_tag_inheritance",
+    "exposures",
+    "source_pruning",
+)
+_GROUPED = (DbtResourceType.MODEL, DbtResourceType.SEED, DbtResourceType.SNAPSHOT, DbtResourceType.TEST)
+_INSTEAD = {
+    "dbt_deps": "write ProjectConfig(install_dbt_deps=True)",
+    "env_vars": "write ProjectConfig(env_vars={...})",
+    "enable_mock_profile": "a profile of an Airflow connection is never read at parse; leave it out",
+    "airflow_vars_to_purge_dbt_ls_cache": "what is drawn is cached by the contents of what it comes from; leave it out",
+    "node_conversion_by_task_group": "a converter is asked for each task, that of a node's tests with DbtResourceType.TEST; leave it out",
+}
 
 
+@names_checked(_INSTEAD)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderConfig:
     """How the project becomes tasks.
@@ -21,6 +46,23 @@ class RenderConfig:
     :param asset_mode: which task does that.
     :param source_rendering_behavior: which sources show, see :class:`SourceRenderingBehavior`. If any do, ``dbt source freshness`` runs before
         the build, and nodes with no other sources than stale ones are skipped.
+    :param source_pruning: leave out the sources that nothing of the project reads.
+    :param exposures: show exposures as end points, ``<name>_exposure``; a converter for them shows them, too.
+    :param group_nodes_by_folder: a task group for each folder of the project, one in another, as they lie: ``models.staging.orders.run``. Those of
+        a package stand in a group of its name.
+    :param granularity: ``"node"``: a task for each node. ``"folder"``, ``"tag"`` (the first one, by the alphabet) or a function that takes a
+        :class:`~ledger_watcher_airflow.nodes.DbtNode` and returns a word (``None``: a task of its own): one task for all nodes of one folder,
+        tag or word, with their tests. Folders that need each other show in parts, ``<name>_2_build`` and so on. What a node's ``meta`` says of
+        its task, its owner and its documentation then count for nobody.
+    :param node_converters: by :class:`~ledger_watcher_airflow.nodes.DbtResourceType`, functions that make the task of a node; see
+        :func:`~ledger_watcher_airflow.drawing.convert` for what they are called with.
+    :param normalize_task_id: takes the node, returns the id of its task, if that does not stand in a group with its tests.
+    :param normalize_task_display_name: the same for the name that is shown; if only the id is given, that is the id it would have had.
+    :param ephemeral_models_as_empty_operator: only ``True``: dbt builds nothing of them.
+    :param enable_owner_inheritance: a node's owner (``meta.owner``, else that of its dbt group) owns its tasks.
+    :param enable_tag_inheritance: the DAG has the tags of all its nodes; tasks have none in Airflow.
+    :param docs: each task has its node's description, columns and file as ``doc_md``. If not given: as long as that is at most 10 kB for the
+        whole project, since Airflow hands all of it around with every task.
     """
 
     load_method: LoadMode = LoadMode.AUTOMATIC
@@ -29,12 +71,23 @@ class RenderConfig:
     emit_datasets: bool = True
     asset_mode: AssetMode = AssetMode.PER_RUN
     source_rendering_behavior: SourceRenderingBehavior = SourceRenderingBehavior.NONE
+    source_pruning: bool = False
+    exposures: bool = False
+    group_nodes_by_folder: bool = False
+    granularity: str | Callable[[DbtNode], str | None] = NODE
+    node_converters: Mapping[DbtResourceType, Callable[..., Any]] | None = None
+    normalize_task_id: Callable[[DbtNode], str] | None = None
+    normalize_task_display_name: Callable[[DbtNode], str] | None = None
+    ephemeral_models_as_empty_operator: bool = True
+    enable_owner_inheritance: bool = True
+    enable_tag_inheritance: bool = False
+    docs: bool | None = None
 
     def __post_init__(self) -> None:
         take_member(self, "load_method", LoadMode)
         take_member(self, "test_behavior", TestBehavior)
         take_member(self, "asset_mode", AssetMode)
-        for name in ("should_detach_multiple_parents_tests", "emit_datasets"):
+        for name in (*_FLAGS, *(("docs",) if self.docs is not None else ())):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"RenderConfig({name}={getattr(self, name)!r}) is neither True nor False.")
         if self.asset_mode is AssetMode.PER_NODE and not self.emit_datasets:
@@ -42,3 +95,53 @@ class RenderConfig:
                 "RenderConfig(asset_mode=AssetMode.PER_NODE) emits asset events, emit_datasets=False says not to; leave one out."
             )
         take_member(self, "source_rendering_behavior", SourceRenderingBehavior)
+        if not self.ephemeral_models_as_empty_operator:
+            raise ConfigError(
+                "RenderConfig(ephemeral_models_as_empty_operator=False): dbt builds nothing of an ephemeral model, so there is nothing that a task "
+                "of it could show; leave it out."
+            )
+        for name in ("normalize_task_id", "normalize_task_display_name"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise ConfigError(f"RenderConfig({name}={getattr(self, name)!r}) cannot be called; give a function that takes a node.")
+        self._check_converters()
+        self._check_granularity()
+
+    @property
+    def coarse(self) -> bool:
+        """A task may stand for many nodes."""
+        return self.granularity != NODE
+
+    def _check_converters(self) -> None:
+        found: dict[DbtResourceType, Callable[..., Any]] = {}
+        for kind, converter in (self.node_converters or {}).items():
+            word = getattr(kind, "value", kind)  # those of Cosmos are other enums with the same words
+            if word not in {one.value for one in DbtResourceType}:
+                known = ", ".join(f"DbtResourceType.{one.name}" for one in DbtResourceType)
+                raise ConfigError(
+                    f"RenderConfig(node_converters={{{kind!r}: ...}}) is no type of nodes that have tasks; choose of {known}."
+                )
+            if not callable(converter):
+                raise ConfigError(f"RenderConfig(node_converters={{{kind!r}: {converter!r}}}) cannot be called; give a function.")
+            found[DbtResourceType(word)] = converter
+        object.__setattr__(self, "node_converters", found or None)
+
+    def _check_granularity(self) -> None:
+        if not callable(self.granularity) and self.granularity not in (NODE, FOLDER, TAG):
+            raise ConfigError(
+                f"RenderConfig(granularity={self.granularity!r}) is not known here; choose 'node', 'folder' or 'tag', or give a function that takes "
+                "a node and returns a word."
+            )
+        if not self.coarse:
+            return
+        conflicts = {
+            "group_nodes_by_folder=True": self.group_nodes_by_folder,
+            "should_detach_multiple_parents_tests=False": not self.should_detach_multiple_parents_tests,
+            "asset_mode=AssetMode.PER_NODE": self.asset_mode is AssetMode.PER_NODE,
+            **{f"node_converters={{DbtResourceType.{one.name}: ...}}": one in (self.node_converters or {}) for one in _GROUPED},
+        }
+        for name, given in conflicts.items():
+            if given:
+                raise ConfigError(
+                    f"RenderConfig({name}) is about tasks of single nodes, but with granularity={self.granularity!r} a task stands for many; leave "
+                    "one of them out."
+                )

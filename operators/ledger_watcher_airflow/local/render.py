@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Asset, BaseOperator
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import TESTS, WITHOUT_TASK, ProjectView, SourceRenderingBehavior, TaskKind, TaskSpec, TestBehavior
+from ledger_watcher.project import TESTS, WITHOUT_TASK, ProjectView, SourceRenderingBehavior, TaskSpec, TestBehavior
 from ledger_watcher_airflow.assets import dbt_asset
 from ledger_watcher_airflow.commands import COMMANDS, LIMITED, SELECTION
 from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProfileConfig, ProjectConfig, RenderConfig
@@ -69,16 +69,18 @@ class LocalTasks:
     def task(self, spec: TaskSpec, *, asset: Asset | None = None, **arguments: Any) -> BaseOperator:
         """The task of a node; ``arguments`` are those of this task alone, over those of all."""
         arguments = {**self._task_args, **arguments}
-        if spec.kind is TaskKind.EMPTY:
-            return EmptyOperator(task_id=spec.task_id, **arguments)
-        node = self._view.nodes.get(spec.key)
-        if self._emits and node is not None and node.relation:
-            arguments["outlets"] = [*arguments.get("outlets", ()), asset or dbt_asset(node.relation)]
+        if not spec.nodes:
+            return EmptyOperator(**{"task_id": spec.task_id, **arguments})
+        relations = [self._view.nodes[name].relation for name in spec.members or (spec.key,) if name in self._view.nodes]
+        built = [asset] if asset is not None else [dbt_asset(relation) for relation in relations if relation and self._emits]
+        if built:
+            arguments["outlets"] = [*arguments.get("outlets", ()), *built]
         nodes = (*spec.nodes, *_without_task(spec.nodes, self._view))
         stem = command_for(nodes, self._behavior)
         missing = LIMITED - COMMANDS[stem].takes  # said of all tasks, meant for those that can
         flags = {name: value for name, value in self._flags.items() if name not in missing}
-        return OPERATORS[f"Dbt{stem}{self._mode}Operator"](task_id=spec.task_id, nodes=nodes, **{**self._own, **flags, **arguments})
+        own = {"task_id": spec.task_id, **self._own, **flags, **arguments}
+        return OPERATORS[f"Dbt{stem}{self._mode}Operator"](nodes=nodes, **own)
 
     def end(self, tasks: Sequence[BaseOperator]) -> None:
         """Nothing comes after them: each task tells of its own asset."""

@@ -46,7 +46,7 @@ class CommandAttempt:
 
     def done(self, ti: Any, task: BaseOperator, limit: int) -> str:  # noqa: ANN401 - as above
         """The nodes whose tasks are ``success`` now, packed; with a warning nothing, if that has more than ``limit`` characters."""
-        from ledger_watcher.capture.plan import pack  # noqa: PLC0415 - a DAG file's parse needs none of it
+        from ledger_watcher.packing import pack  # noqa: PLC0415 - a DAG file's parse needs none of it
 
         nodes = frozenset() if self.only is not None else done_nodes(ti, task.get_dag(), task.task_id)
         packed = pack(nodes)
@@ -66,7 +66,7 @@ class CommandAttempt:
 
         :raises ConfigError: that has more than ``limit`` characters.
         """
-        from ledger_watcher.capture.plan import pack  # noqa: PLC0415
+        from ledger_watcher.packing import pack  # noqa: PLC0415
 
         packed = pack(self.only or ())
         if len(packed) > limit:

@@ -183,7 +183,7 @@ def _sources(nodes: Sequence[str]) -> list[Word]:
     sources = sources_of(nodes)
     if not sources:
         return []
-    from ledger_watcher.capture.plan import pack  # noqa: PLC0415 - few DAG files need it
+    from ledger_watcher.packing import pack  # noqa: PLC0415 - few DAG files need it
 
     return [("--freshness",), (f"--sources={pack(sources)}",)]
 

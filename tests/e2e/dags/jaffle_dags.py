@@ -9,7 +9,16 @@ from pathlib import Path
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, TaskGroup
 
-from ledger_watcher_airflow import DbtDag, DbtTaskGroup, ExecutionConfig, InvocationMode, ProfileConfig, ProjectConfig, RenderConfig
+from ledger_watcher_airflow import (
+    DbtDag,
+    DbtResourceType,
+    DbtTaskGroup,
+    ExecutionConfig,
+    InvocationMode,
+    ProfileConfig,
+    ProjectConfig,
+    RenderConfig,
+)
 
 HERE = Path(os.environ["E2E_HOME"])
 COMMON = {"schedule": None, "start_date": datetime(2026, 1, 1), "catchup": False}
@@ -26,6 +35,11 @@ def dbt(project: str, ledger: str, **execution: object) -> dict[str, object]:
 
 
 LOCAL = str(HERE / "ledger")
+FOLDERS = RenderConfig(
+    group_nodes_by_folder=True,
+    node_converters={DbtResourceType.SEED: lambda task_id, task_group, **_: EmptyOperator(task_id=task_id, task_group=task_group)},
+    docs=True,
+)
 
 DbtDag("jaffle_local", **COMMON, **dbt("jaffle_local", LOCAL), render_config=RenderConfig(emit_datasets=False))
 DbtDag("jaffle_s3", **COMMON, **dbt("jaffle_s3", os.environ["E2E_S3_LEDGER"], invocation_mode=InvocationMode.SUBPROCESS))
@@ -36,7 +50,7 @@ with DAG("jaffle_group", **COMMON):
 
 with DAG("jaffle_two_groups", **COMMON):  # of the same id, one of them two groups deep, whose tasks are called as if there were none
     with TaskGroup("first") as first:
-        DbtTaskGroup("dbt", **dbt("jaffle_first", LOCAL))
+        DbtTaskGroup("dbt", **dbt("jaffle_first", LOCAL), render_config=FOLDERS)
     with TaskGroup("second") as second, TaskGroup("inner"):
-        DbtTaskGroup("dbt", prefix_group_id=False, **dbt("jaffle_second", LOCAL))
+        DbtTaskGroup("dbt", prefix_group_id=False, **dbt("jaffle_second", LOCAL), render_config=RenderConfig(granularity="folder"))
     first >> second >> EmptyOperator(task_id="after")
