@@ -31,7 +31,7 @@ from ledger_watcher_airflow import (
 from ledger_watcher_airflow.decision import Kind, Verdict, Watcher, decide
 from ledger_watcher_airflow.producer import DbtProducerWatcherOperator
 from ledger_watcher_airflow.recovery import Recovery
-from ledger_watcher_airflow.trigger import MANY, NodeTrigger, replay
+from ledger_watcher_airflow.trigger import MANY, NodeTrigger, replayed, write
 from tests.operators.runs import BORN, Attempt, at, began, done, over, planned, said, state_of
 from tests.operators.test_dag import PRODUCER, edges, started_with, stored
 from tests.operators.test_recovery import Scene
@@ -288,7 +288,7 @@ def test_of_many_nodes_only_those_in_trouble_show_dbt_s_lines(caplog: pytest.Log
     )
     watcher = Watcher(nodes=tuple(nodes), born=BORN, try_number=1)
     with caplog.at_level(logging.INFO):
-        replay(state, watcher, logging.getLogger("task"))
+        write(logging.getLogger("task"), replayed(state, watcher))
     lines = [message for message in caplog.messages if message.startswith("line of")]
     assert lines == [f"line of {nodes[3]}"]
     assert sum(message.startswith("model.shop.m") for message in caplog.messages) == len(nodes)
