@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -91,9 +90,10 @@ class Origin:
         return ".".join(part for part in (self.run.dag_id, self.run.group, "dbt") if part)
 
 
-def wanted_emitters(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Those of the variable ``LEDGER_WATCHER_EMIT``, with blanks between them."""
-    return tuple(environment.get(VARIABLE, "").split())
+def wanted_emitters(*environments: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of the variable ``LEDGER_WATCHER_EMIT``, with blanks between them; of several environments the last one that has it counts."""
+    found = next((environment[VARIABLE] for environment in reversed(environments) if VARIABLE in environment), "")
+    return tuple(found.split())
 
 
 def check_emitters(names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,7 @@ class DbtProducerWatcherOperator(BaseOperator):
                 clear_number=getattr(dag_run, "clear_number", None),
                 since=getattr(dag_run, "start_date", None),
                 tests_last=build.tests_last,
-                emit=wanted_emitters(),
+                emit=wanted_emitters(os.environ, build.env),
                 **self._sources(),
                 **what,
             )

@@ -364,7 +364,7 @@ def test_a_service_that_does_not_answer_is_not_waited_for(tmp_path: Path, sink: 
     monkeypatch.setattr(relay_module, "GRACE", 0.0)
     monkeypatch.setattr(relay_module, "PATIENCE", 0.2)
     sink.free.clear()
-    result = run(tmp_path, "--emit", "openlineage", OPENLINEAGE_URL=sink.url)
+    result = run(tmp_path, "--emit", "openlineage", **NO_RETRIES, OPENLINEAGE__TRANSPORT__URL=sink.url)
     assert result.exit_code == 1
     assert "openlineage: not everything was sent within 0.2 s" in result.stderr
     assert "Ledger ended with" in result.stderr

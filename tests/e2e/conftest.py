@@ -59,6 +59,9 @@ def airflow(home: Path, s3: SimpleNamespace) -> Iterator[AirflowStack]:
         "E2E_S3_LEDGER": s3.ledger,
         "LEDGER_WATCHER_CACHE_DIR": str(home / "cache"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "OPENLINEAGE__TRANSPORT__TYPE": "file",  # for whoever asks for it: a DAG's LEDGER_WATCHER_EMIT
+        "OPENLINEAGE__TRANSPORT__LOG_FILE_PATH": str(home / "openlineage.jsonl"),
+        "OPENLINEAGE__TRANSPORT__APPEND": "true",
     }
     dags = home / "dags"
     shutil.copytree(HERE / "dags", dags)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,6 +105,29 @@ def test_every_node_is_a_task_and_needs_no_worker(airflow: AirflowStack, home: P
         assert node["message"] == result["message"]
         assert node["failures"] == result["failures"]
         assert node["rows_affected"] == result["adapter_response"].get("rows_affected")
+    if where == "local":
+        openlineage_heard(home / "openlineage.jsonl", dag_id, built)
+
+
+def openlineage_heard(file: Path, dag_id: str, built: Mapping[str, Any]) -> None:
+    """Of each node that dbt built on this worker: that it began and was completed below the run of dbt, and what it read and wrote."""
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    of_dbt = [event for event in events if event["job"]["name"] == f"{dag_id}.dbt"]
+    assert [event["eventType"] for event in of_dbt] == ["START", "COMPLETE"]
+    above = of_dbt[0]["run"]["runId"]
+    mine = [event for event in events if event["run"]["facets"].get("parent", {}).get("run", {}).get("runId") == above]
+    found = {uid: [event["eventType"] for event in mine if event["job"]["name"] == uid] for uid in built}
+    assert [uid for uid, told in found.items() if told != ["START", "COMPLETE"]] == []
+    done = {event["job"]["name"]: event for event in mine if event["eventType"] == "COMPLETE"}
+
+    def written(uid: str) -> list[str]:
+        return [dataset["name"] for dataset in done[uid]["outputs"]]
+
+    tables = {uid for uid, node in built.items() if node["relation_name"]}
+    assert all(len(written(uid)) == 1 for uid in tables)
+    for uid, node in built.items():
+        read = {dataset["name"] for dataset in done[uid]["inputs"]}
+        assert {name for parent in node["depends_on"].get("nodes", []) if parent in tables for name in written(parent)} <= read
 
 
 def test_a_task_group_stands_between_two_tasks(airflow: AirflowStack) -> None:

@@ -101,16 +101,23 @@ def test_the_capture_is_asked_for_this_try_of_this_run(
     assert (request.done, request.since, request.only, request.after) == (frozenset(), RUN_STARTED, None, None)
 
 
-def test_who_is_told_of_the_run_stands_in_the_worker_s_environment(
-    producer: DbtProducerWatcherOperator, capture: FakeCapture, monkeypatch: pytest.MonkeyPatch
+def test_who_is_told_of_the_run_stands_in_the_environment(
+    make_dag: Callable[..., DbtDag], project: Path, capture: FakeCapture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("LEDGER_WATCHER_EMIT", raising=False)
-    for value, expected in ((None, ()), ("openlineage  otel", ("openlineage", "otel"))):
-        if value is not None:
-            monkeypatch.setenv("LEDGER_WATCHER_EMIT", value)
-        producer.execute(context())
+    """The worker's, and that which the DAG file gives to dbt, which wins."""
+
+    def told(**env_vars: str) -> tuple[str, ...]:
+        ledger = ExecutionConfig(ledger_uri=str(tmp_path / "ledger"))
+        dag = make_dag(execution_config=ledger, project_config=ProjectConfig(project, env_vars=env_vars))
+        dag.get_task("dbt_producer_watcher").execute(context())
         assert capture.request is not None
-        assert capture.request.emit == expected
+        return capture.request.emit
+
+    monkeypatch.delenv("LEDGER_WATCHER_EMIT", raising=False)
+    assert told() == ()
+    monkeypatch.setenv("LEDGER_WATCHER_EMIT", "openlineage  otel")
+    assert told() == ("openlineage", "otel")
+    assert told(LEDGER_WATCHER_EMIT="otel") == ("otel",)
 
 
 def test_what_airflow_shows_as_done_is_not_built_again(producer: DbtProducerWatcherOperator, capture: FakeCapture) -> None:

@@ -27,8 +27,11 @@ COMMON = {"schedule": None, "start_date": datetime(2026, 1, 1), "catchup": False
 def dbt(project: str, ledger: str, **execution: object) -> dict[str, object]:
     """Each DAG has a project folder and a DuckDB file of its own: DuckDB lets one process write at a time."""
     folder = HERE / project
+    env = {"JAFFLE_DUCKDB_PATH": str(folder / "jaffle.duckdb")}
+    if project == "jaffle_local":
+        env["LEDGER_WATCHER_EMIT"] = "openlineage"
     return {
-        "project_config": ProjectConfig(dbt_project_path=folder, env_vars={"JAFFLE_DUCKDB_PATH": str(folder / "jaffle.duckdb")}),
+        "project_config": ProjectConfig(dbt_project_path=folder, env_vars=env),
         "profile_config": ProfileConfig(profile_name="jaffle", profiles_yml_filepath=folder / "profiles.yml"),
         "execution_config": ExecutionConfig(ledger_uri=ledger, **execution),
     }
