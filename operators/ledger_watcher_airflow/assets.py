@@ -112,10 +112,9 @@ class DbtAssetsOperator(BaseOperator):
         self.outlets = [*self.outlets, self.alias]
         self.inlets = [*self.inlets, self.alias]
         self.as_teardown()
-        on_a_worker = (
-            self.on_success_callback or self.on_execute_callback or self.outlets != [self.alias]
-        )  # Airflow calls and emits nothing elsewhere
-        if telling_producer is not None and not on_a_worker:
+        # For a task that ends in the triggerer, Airflow calls nobody and emits nothing.
+        alone = self.outlets == [self.alias] and not (self.on_success_callback or self.on_execute_callback)
+        if telling_producer is not None and alone:
             self.start_from_trigger = True
             self.start_trigger_args = StartTriggerArgs(
                 trigger_cls="ledger_watcher_airflow.untold.UntoldTrigger",

@@ -32,7 +32,7 @@ for folder, env in json.loads(sys.argv[1]).items():
 
 
 def parse(projects: Mapping[Path, Mapping[str, str]]) -> None:
-    """Make the manifest of each project, as a deployment has it: by one process, with these variables in turn, and the profile named as DAGs do."""
+    """Make the manifest of each project, as a deployment has it: by one process, with these variables in turn, and with the flags that DAGs give."""
     given = json.dumps({str(folder): dict(env) for folder, env in projects.items()})
     env = {**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
     subprocess.run([sys.executable, "-c", _PARSE, given], check=True, cwd=next(iter(projects)), env=env)
