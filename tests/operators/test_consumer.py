@@ -51,12 +51,14 @@ def test_in_dag_test_it_steps_back_until_the_producer_has_ended(
 
 
 @pytest.mark.parametrize("state", ["success", "failed", "upstream_failed", "skipped", "removed"])
-def test_in_dag_test_it_defers_when_the_producer_has_ended(
+def test_in_dag_test_it_looks_for_itself_when_the_producer_has_ended(
     consumer: DbtConsumerWatcherSensor, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
+    looks: list[str] = []
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", InProcessSupervisorComms(), raising=False)
-    with pytest.raises(TaskDeferred):
-        consumer.execute(context_with(state))
+    monkeypatch.setattr(DbtConsumerWatcherSensor, "poke", lambda task, _context: not looks.append(task.task_id))
+    consumer.execute(context_with(state))
+    assert looks == [consumer.task_id]
 
 
 def test_it_resumes_as_the_trigger_said(consumer: DbtConsumerWatcherSensor) -> None:
