@@ -56,13 +56,13 @@ def browser(gate: Gate) -> Iterator[Browser]:
 def enter(browser: Browser, url: str) -> None:
     """Open a page of Airflow, and go into the frame that shows ours."""
     browser.open(url)
-    assert until(lambda: browser.run("return document.querySelector('iframe[title^=dbt]') !== null"), 30), browser.run(
+    assert until(lambda: browser.run("return document.querySelector('iframe[title^=dbt]') !== null"), 60), browser.run(
         "return document.body.innerText"
     )
     browser.driver.switch_to.frame(browser.run("return document.querySelector('iframe[title^=dbt]')"))
 
 
-def shows(browser: Browser, script: str, timeout: float = 30) -> Any:  # noqa: ANN401 - what the script returns
+def shows(browser: Browser, script: str, timeout: float = 60) -> Any:  # noqa: ANN401 - what the script returns
     """What a script returns in the frame, once that is something."""
     found: list[Any] = []
 
@@ -122,9 +122,9 @@ def test_the_timeline_of_a_running_dag_grows_and_shows_its_error(airflow: Airflo
     airflow.trigger(**BROKEN)
     browser.open(f"{gate.url}/dags/broken/runs/ui", width=1600, height=1000)
     tab = "a[href$='/dags/broken/runs/ui/plugin/dbt-run']"
-    assert until(lambda: browser.run(f'return document.querySelector("{tab}") !== null'), 30)
+    assert until(lambda: browser.run(f'return document.querySelector("{tab}") !== null'), 60)
     browser.click(tab)
-    assert until(lambda: browser.run("return document.querySelector('iframe[title=dbt]') !== null"), 30)
+    assert until(lambda: browser.run("return document.querySelector('iframe[title=dbt]') !== null"), 60)
     browser.driver.switch_to.frame(browser.run("return document.querySelector('iframe[title=dbt]')"))
     seen: list[tuple[str, int]] = []
 
@@ -138,7 +138,7 @@ def test_the_timeline_of_a_running_dag_grows_and_shows_its_error(airflow: Airflo
             browser.keep(f"ui-run-{len(seen)}")
         return bool(seen) and seen[-1][0] in ("success", "failed")
 
-    assert until(ended_, 120), seen
+    assert until(ended_, 200), seen
     bars = [number for _, number in seen]
     assert bars == sorted(bars)
     assert (bars[0], bars[-1] > 5, len(seen) > 1) == (0, True, True), seen
