@@ -56,13 +56,13 @@ def browser(gate: Gate) -> Iterator[Browser]:
 def enter(browser: Browser, url: str) -> None:
     """Open a page of Airflow, and go into the frame that shows ours."""
     browser.open(url)
-    assert until(lambda: browser.run("return document.querySelector('iframe[title^=dbt]') !== null"), 30), browser.run(
+    assert until(lambda: browser.run("return document.querySelector('iframe[title^=dbt]') !== null"), 60), browser.run(
         "return document.body.innerText"
     )
     browser.driver.switch_to.frame(browser.run("return document.querySelector('iframe[title^=dbt]')"))
 
 
-def shows(browser: Browser, script: str, timeout: float = 30) -> Any:  # noqa: ANN401 - what the script returns
+def shows(browser: Browser, script: str, timeout: float = 60) -> Any:  # noqa: ANN401 - what the script returns
     """What a script returns in the frame, once that is something."""
     found: list[Any] = []
 
@@ -120,11 +120,11 @@ def test_nobody_sees_more_than_airflow_shows_them(gate: Gate) -> None:
 def test_the_timeline_of_a_running_dag_grows_and_shows_its_error(airflow: AirflowStack, gate: Gate, browser: Browser) -> None:
     """Airflow's page of the run has the tab; the timeline fills while dbt works, without a reload; a failed node says why."""
     airflow.trigger(**BROKEN)
-    browser.open(f"{gate.url}/dags/broken/runs/ui")
+    browser.open(f"{gate.url}/dags/broken/runs/ui", width=1600, height=1000)
     tab = "a[href$='/dags/broken/runs/ui/plugin/dbt-run']"
-    assert until(lambda: browser.run(f'return document.querySelector("{tab}") !== null'), 30)
+    assert until(lambda: browser.run(f'return document.querySelector("{tab}") !== null'), 60)
     browser.click(tab)
-    assert until(lambda: browser.run("return document.querySelector('iframe[title=dbt]') !== null"), 30)
+    assert until(lambda: browser.run("return document.querySelector('iframe[title=dbt]') !== null"), 60)
     browser.driver.switch_to.frame(browser.run("return document.querySelector('iframe[title=dbt]')"))
     seen: list[tuple[str, int]] = []
 
@@ -138,7 +138,7 @@ def test_the_timeline_of_a_running_dag_grows_and_shows_its_error(airflow: Airflo
             browser.keep(f"ui-run-{len(seen)}")
         return bool(seen) and seen[-1][0] in ("success", "failed")
 
-    assert until(ended_, 120), seen
+    assert until(ended_, 200), seen
     bars = [number for _, number in seen]
     assert bars == sorted(bars)
     assert (bars[0], bars[-1] > 5, len(seen) > 1) == (0, True, True), seen
@@ -148,7 +148,7 @@ def test_the_timeline_of_a_running_dag_grows_and_shows_its_error(airflow: Airflo
     said = shows(browser, "return document.querySelector('.details pre.message')?.textContent")
     assert "no_such_column" in said
     browser.keep("ui-run")
-    assert browser.complaints() == []
+    assert [one for one in browser.complaints() if "can escape its sandboxing" not in one] == [], "but of the frame, which is Airflow's"
 
 
 def test_what_a_page_asks_for_and_when_it_stops(gate: Gate, browser: Browser) -> None:
@@ -156,15 +156,16 @@ def test_what_a_page_asks_for_and_when_it_stops(gate: Gate, browser: Browser) ->
     enter(browser, f"{gate.url}/dags/broken/runs/ui/plugin/dbt-run")
     text(browser, "Slowest ten")
     assert browser.run("return [again, timer]") == [None, None], "it does not mean to ask again"
-    asked = [url for url in browser.requests() if f"/{HERE}/" in url]
-    assert [url.partition(f"/{HERE}/")[2].partition("?")[0] for url in asked].count("run/data") == 1
-    assert {url.split("/")[2] for url in browser.requests()} == {gate.url.split("/")[2]}
+    asked = browser.requests()
+    assert [url.partition("?")[0].rpartition(f"/{HERE}/")[2] for url in asked].count("run/data") == 1
+    assert {url.split("/")[2] for url in asked if url.startswith("http")} == {gate.url.split("/")[2]}
 
 
 def test_the_story_of_a_task(gate: Gate, browser: Browser) -> None:
     """On the page of the task and on that of its instance in a run: how long it took, its message."""
     enter(browser, f"{gate.url}/dags/broken/tasks/bad_run/plugin/dbt-task")
-    text(browser, "model.broken.bad", "failed in", "no_such_column", "ui")
+    text(browser, "model.broken.bad", "failed in", "Runtime Error in model bad", "ui")
+    assert "no_such_column" in browser.run("return document.querySelector('tbody details pre').textContent")
     assert browser.run("return document.querySelectorAll('.column').length") >= 1
     enter(browser, f"{gate.url}/dags/broken/runs/ui/tasks/good.run/plugin/dbt-task-instance")
     text(browser, "model.broken.good", "usually")
@@ -237,7 +238,7 @@ def test_which_of_several_ledgers_and_what_is_wrong_with_one(
 def test_the_list_of_ledgers(gate: Gate, browser: Browser, ledgers: Callable[..., RunKey]) -> None:
     """All that a user may read, or those of a DAG; a run is opened from there."""
     enter(browser, f"{gate.url}/plugin/dbt-ledgers")
-    said = text(browser, "several", "no-such-bucket", "2 success", "is corrupt")
+    said = text(browser, "several", "no-such-bucket", "2 success", "file:")
     assert "broken" in said
     browser.run("[...document.querySelectorAll('tbody th a')].find((one) => one.textContent === 'several').click()")
     text(browser, "Slowest ten")

@@ -22,6 +22,7 @@ from ledger_watcher.ledger import Kind, RunKey
 from ledger_watcher.records import Outcome
 from ledger_watcher.report.timeline import timeline_data
 from ledger_watcher_airflow import DbtTaskGroup, ExecutionConfig, ExecutionMode
+from ledger_watcher_airflow.consumer import DbtBuildWatcherOperator
 from ledger_watcher_airflow.ledger import LedgerRef
 from ledger_watcher_airflow.ui.dags import DagLedger, Place, Run, ledgers_of
 from ledger_watcher_airflow.ui.lazy import HEADERS, LazyApp
@@ -134,6 +135,14 @@ def test_each_group_has_its_own(configs: dict[str, Any]) -> None:
     assert sorted(found) == ["each.dbt", "one"]
     assert found["each.dbt"].producer == "each.dbt.dbt_producer_watcher"
     assert found["one"].tasks["one.orders.run"] == ("model.shop.orders",)
+
+
+def test_a_task_of_many_nodes() -> None:
+    nodes = [f"model.shop.m{number:03}" for number in range(300)]
+    with DAG("coarse", schedule=None) as dag:
+        DbtBuildWatcherOperator(task_id="all", nodes=nodes, ledger=LedgerRef(uri="/ledger"), producer_task_id="p")
+    [found] = stored(dag)
+    assert found.tasks == {"all": tuple(nodes)}
 
 
 # The timeline while it grows -----------------------------------------------------------------------------------------

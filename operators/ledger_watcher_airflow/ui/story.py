@@ -2,7 +2,7 @@
 
 ::
 
-    {"dag_id", "task_id", "problem": text or null, "nodes": [unique_id], "indexes": [map index], "map_index": the one that is shown,
+    {"dag_id", "task_id", "problem": text or null, "nodes": [unique_id], "more": nodes left out, "indexes": [map index], "map_index": the one that is shown,
      "runs": [{"run_id", "state", "started": RFC 3339 or null, "problem": text or null, "nodes": [node or null]}, newest first]}
 
 node
@@ -22,6 +22,8 @@ from ledger_watcher.report.view import NodeRow, node_rows
 from ledger_watcher_airflow.ui.dags import Place, Run, map_indexes, newest_runs
 
 RUNS = 20
+_NODES = 50
+"""Nodes that are told of: a task that stands for a folder may have hundreds."""
 _AT_ONCE = 8
 
 
@@ -31,7 +33,8 @@ def story(dag_id: str, task_id: str, map_index: int | None = None) -> dict[str, 
     indexes = map_indexes(dag_id, task_id, [run.run_id for run in runs])
     every = sorted({index for found in indexes.values() for index in found})
     chosen = map_index if map_index in every else next(iter(every), -1)
-    nodes = list(dict.fromkeys(uid for run in runs for uid in _nodes_of(run, task_id)))
+    known = list(dict.fromkeys(uid for run in runs for uid in _nodes_of(run, task_id)))
+    nodes = known[:_NODES]
     shown = [run for run in runs if chosen in indexes.get(run.run_id, ())]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         told = list(pool.map(lambda run: _told(run, task_id, chosen, nodes), shown))
@@ -40,6 +43,7 @@ def story(dag_id: str, task_id: str, map_index: int | None = None) -> dict[str, 
         "task_id": inert(task_id),
         "problem": None if nodes else inert(_why(dag_id, task_id)),
         "nodes": [inert(unique_id) for unique_id in nodes],
+        "more": len(known) - len(nodes),
         "indexes": every,
         "map_index": chosen,
         "runs": told,

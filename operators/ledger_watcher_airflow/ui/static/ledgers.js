@@ -12,15 +12,17 @@ function list(data) {
 
 function rows(run, one) {
   const places = run.places.length ? run.places : [null];
-  const lines = places.map((place) => h("tr", {}, !one && h("td", {}, bdi(run.dag_id)),
+  const lines = places.map((place) => h("tr", {}, !one && h("td", { class: "dag" }, bdi(run.dag_id)),
     h("th", { scope: "row" }, h("a", { href: address("run", { dag_id: run.dag_id, run_id: run.run_id, ...(place ? { group: place.group, map_index: place.map_index } : {}) }) }, bdi(run.run_id))),
     h("td", {}, time(run.started)),
     h("td", {}, place && [bdi(place.group || "dbt"), place.map_index >= 0 && h("span", { class: "muted" }, ` index ${place.map_index}`)]),
     place?.status ? [h("td", {}, badge(place.status.word)), h("td", { class: "right" }, duration(place.seconds)), h("td", {}, place.counts)]
-      : h("td", { class: "muted", colspan: 3 }, bdi(place ? place.problem : "The DAG has no ledger any more."))));
+      : h("td", { class: "muted", colspan: 3 }, brief(place ? place.problem : "The DAG has no ledger any more."))));
   if (run.more) lines.push(h("tr", {}, h("td", { class: "muted", colspan: 7 }, `and ${several(run.more, "ledger")} more: open the run`)));
   return lines;
 }
+
+const brief = (text) => (text.length > 120 ? h("details", {}, h("summary", {}, bdi(`${text.slice(0, 110)}…`)), bdi(text)) : bdi(text));
 
 function show(before) {
   once("ledgers/data", { dag_id: asked.get("dag_id"), before }, list);

@@ -7,7 +7,7 @@ function tell(data) {
   if (data.indexes.length > 1) head.push(choice("Map index", data.indexes.map((index) => `index ${index}`), data.indexes.indexOf(data.map_index), (at) => show(data.indexes[at])));
   if (data.problem) head.push(notice(data.problem));
   else if (!data.runs.length) head.push(notice("No run of this DAG has this task yet."));
-  root.replaceChildren(h("main", {}, h("header", {}, head), data.nodes.map((id, at) => story(data, id, at))));
+  root.replaceChildren(h("main", {}, h("header", {}, head), data.nodes.map((id, at) => story(data, id, at)), data.more > 0 && notice(`and ${several(data.more, "node")} more: the tab of a DAG run has all of them.`)));
 }
 
 function story(data, id, at) {
