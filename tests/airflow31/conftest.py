@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.airflow_stack import AirflowStack
-from tests.e2e.conftest import prepare
+from tests.e2e.scenes import parse
 
 HERE = Path(__file__).parent
 BROKEN = HERE.parent / "e2e" / "projects" / "broken"
@@ -22,7 +22,7 @@ collect_ignore_glob = [] if "LEDGER_WATCHER_AIRFLOW31" in os.environ else ["test
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the project and the ledger are."""
     folder = tmp_path_factory.mktemp("airflow31")
-    prepare(BROKEN, folder / "broken", {"BROKEN_DUCKDB_PATH": ":memory:"})
+    parse({shutil.copytree(BROKEN, folder / "broken"): {"BROKEN_DUCKDB_PATH": ":memory:"}})
     return folder
 
 
