@@ -34,7 +34,13 @@ ROOT = Path(__file__).resolve().parents[1]
 CLASSES = (ProjectConfig, ProfileConfig, ExecutionConfig, RenderConfig, DbtFlags)
 CHOICES = (ExecutionMode, InvocationMode, ProducerRetryOn, LoadMode, TestBehavior, SourceRenderingBehavior, AssetMode)
 PROJECT_PAGES = {"CONTRIBUTING.md": "project/contributing.md", "CHANGELOG.md": "project/changelog.md"}
-SETTINGS = {"project": "ledger_watcher", "extensions": "myst_parser", "html_theme": "furo", "myst_heading_anchors": 4}
+SETTINGS = {
+    "project": "ledger_watcher",
+    "extensions": "myst_parser",
+    "html_theme": "furo",
+    "myst_heading_anchors": 4,
+    "suppress_warnings": "misc.highlighting_failure",
+}
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 _ROLE = re.compile(r":\w+:`~?(?:[\w.]*\.)?(\w+)`")
 _PARAMETER = re.compile(r":param (\w+): (.*?)(?=\n\s*:(?:param|raises|returns?)\b|\Z)", re.DOTALL)
