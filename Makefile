@@ -60,6 +60,15 @@ test-packaging: $(READY) ## wheel and sdist, installed with dbt, with Airflow, w
 	@scripts/venv.sh packaging
 	@LEDGER_WATCHER_PACKAGING=1 $(BIN)/python -m pytest tests/packaging --timeout=900 -rs $(ARGS)
 
+test-airflow31: $(READY) ## Airflow 3.1, where each node costs one start of a worker
+	@scripts/venv.sh airflow31
+	@LEDGER_WATCHER_AIRFLOW31=1 exec .venv-airflow31/bin/python -m pytest tests/airflow31 --timeout=900 $(ARGS)
+
+docs: $(READY) ## the documentation as HTML in .work/docs/html; every warning is an error
+	@scripts/venv.sh docs
+	@LEDGER_WATCHER_DOCS=1 $(BIN)/python -m pytest tests/docs
+	@exec $(BIN)/python -m scripts.docs $(ARGS)
+
 bench: $(READY) ## one DAG run beside `dbt build`, astronomer-cosmos and LOCAL, in a real Airflow on PostgreSQL (ARGS="--help")
 	@scripts/system.sh postgresql
 	@scripts/bench_venvs.sh

@@ -19,6 +19,7 @@ from airflow.triggers.base import StartTriggerArgs
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.project.relation import relation_parts
 from ledger_watcher_airflow.built import Built, built_of, key_of
+from ledger_watcher_airflow.compat import events_after
 from ledger_watcher_airflow.ledger import LedgerRef, run_of
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _told(events: Any, built: Sequence[Built], run: tuple[str, int]) -> set[tupl
     found: set[tuple[object, object]] = set()
     since = min((datetime.fromisoformat(one.finished_at) for one in built), default=_NEVER) - _SLACK
     while found != wanted:
-        page = list(events.after(since.isoformat()).limit(_PAGE))
+        page = events_after(events, since, _PAGE)
         found |= {key_of(event.extra) for event in page if (event.source_run_id, event.source_map_index) == run} & wanted
         if len(page) < _PAGE:
             break

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowSkipException
 from airflow.sdk.execution_time.timeout import timeout as time_limit
 from airflow.triggers.base import StartTriggerArgs
 
@@ -20,6 +19,7 @@ from ledger_watcher.state import RunState
 from ledger_watcher_airflow.assets import tell_outlet
 from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Callbacks, Warnings, checked, tell_of_warnings, warnings_of
+from ledger_watcher_airflow.compat import AirflowException, AirflowRescheduleException, AirflowSkipException
 from ledger_watcher_airflow.decision import TERMINAL, Kind, Verdict, Watcher
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
 from ledger_watcher_airflow.states import nodes_of_tasks, task_states

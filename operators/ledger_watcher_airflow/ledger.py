@@ -41,8 +41,9 @@ def connected_filesystem(uri: str, conn_id: str, otherwise: str) -> AbstractFile
     :param otherwise: what else a person may do, for the error.
     :raises ConfigError: no such connection, or no provider for it.
     """
-    from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
     from airflow.sdk.io import get_fs  # noqa: PLC0415 - looks the connection up: only where a request is made
+
+    from ledger_watcher_airflow.compat import AirflowNotFoundException  # noqa: PLC0415
 
     scheme = uri.split("://", 1)[0]
     # What the Amazon provider is given here becomes botocore's Config, so only that may be in it.

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from ledger_watcher.errors import ConfigError, Fenced, LedgerWatcherError
 from ledger_watcher.records import EndedBy
@@ -15,6 +14,7 @@ from ledger_watcher.verdict import HANDLED, errors_of, sources_of
 from ledger_watcher_airflow.assets import tell
 from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_artifacts
+from ledger_watcher_airflow.compat import AirflowException, AirflowFailException
 from ledger_watcher_airflow.config import ExecutionConfig, ProducerRetryOn, ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.late import wait_for_late

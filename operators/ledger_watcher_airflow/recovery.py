@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from airflow.sdk.exceptions import AirflowException
-
 from ledger_watcher.errors import Fenced, LedgerWatcherError, Overtaken
 from ledger_watcher.ledger import RunKey
 from ledger_watcher.state import RunState
+from ledger_watcher_airflow.compat import AirflowException
 from ledger_watcher_airflow.decision import Kind, Verdict, Watcher, done_since_clear
 from ledger_watcher_airflow.poke import RunWatch
 from ledger_watcher_airflow.states import task_states

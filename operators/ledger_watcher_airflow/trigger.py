@@ -17,6 +17,7 @@ from ledger_watcher.records import NodeFinished, Outcome
 from ledger_watcher.state import RunState
 from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Warnings, warnings_of
+from ledger_watcher_airflow.compat import TRIES_COUNT_IN_TRIGGER
 from ledger_watcher_airflow.decision import Kind, Verdict, Watcher, fresh_record
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
 from ledger_watcher_airflow.states import states_in
@@ -96,7 +97,7 @@ class NodeTrigger(BaseTrigger):
                 "ledger-watcher failed here, which is a mistake in it: please report it. Clear this task to watch again.",
                 exc_info=error,
             )
-            event = TaskFailedEvent()
+            event = failed()
         yield event
 
     async def _watch(self, ti: Any) -> TriggerEvent:  # noqa: ANN401 - Airflow's RuntimeTaskInstance or its like
@@ -129,7 +130,7 @@ class NodeTrigger(BaseTrigger):
     def _event(self, verdict: Verdict, watcher: Watcher, state: RunState, folder: str) -> TriggerEvent:
         if verdict.kind is Kind.SUCCEED:
             return self._succeeded(warnings_of(state, watcher), state, folder)
-        return TaskSkippedEvent() if verdict.kind is Kind.SKIP else TaskFailedEvent()
+        return TaskSkippedEvent() if verdict.kind is Kind.SKIP else failed()
 
     def _succeeded(self, warnings: Warnings, state: RunState, folder: str) -> TriggerEvent:
         told: dict[str, Any] = {WARNED: warnings} if self.worker and warnings else {}
@@ -138,6 +139,11 @@ class NodeTrigger(BaseTrigger):
         if told:
             return TriggerEvent(told)
         return TriggerEvent("success") if self.worker == ON_SUCCESS else TaskSuccessEvent()
+
+
+def failed() -> TriggerEvent:
+    """The event that fails the task: here, or on a worker where Airflow would pass over the tries that are left."""
+    return TaskFailedEvent() if TRIES_COUNT_IN_TRIGGER else TriggerEvent("failed")
 
 
 def replayed(state: RunState, watcher: Watcher) -> list[tuple[int, str]]:

@@ -29,6 +29,7 @@ _INSTEAD = {
 class ExecutionConfig:
     """How and where dbt runs, and where the ledger lies.
 
+    :param execution_mode: dbt runs once and a task per node mirrors it (``WATCHER``, ``WATCHER_VIRTUALENV``), or each task runs dbt (``LOCAL``, ``VIRTUALENV``).
     :param ledger_uri: root of the ledgers: ``s3://bucket/prefix``, any URI that fsspec knows, or a folder that the producer and the
         triggerer share. The option ``uri`` in section ``[ledger_watcher]`` of Airflow's configuration if not given.
     :param ledger_conn_id: Airflow connection with the credentials of the storage; the environment's own if not given.
@@ -121,8 +122,9 @@ class ExecutionConfig:
 
         :raises ConfigError: no URI anywhere, or one that cannot be that of a ledger.
         """
-        from airflow.sdk.configuration import conf  # noqa: PLC0415
+        from ledger_watcher_airflow.compat import configuration  # noqa: PLC0415 - Airflow's, not needed before
 
+        conf = configuration()
         uri = self.ledger_uri or conf.get("ledger_watcher", "uri", fallback=None)
         if not uri:
             raise ConfigError(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from ledger_watcher.errors import ConfigError, LedgerWatcherError
 from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_artifacts, tell_of_warnings, warnings_among
 from ledger_watcher_airflow.commands import SELECTION, Command
+from ledger_watcher_airflow.compat import AirflowException, AirflowFailException
 from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, InvocationMode, ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.late import wait_for_late

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout, TaskDeferred
 
 from ledger_watcher.errors import ConfigError, Fenced, Overtaken
+from ledger_watcher_airflow.compat import AirflowException, AirflowTaskTimeout, TaskDeferred
 from ledger_watcher_airflow.ledger import LedgerRef, run_key
 from ledger_watcher_airflow.states import done_nodes
 

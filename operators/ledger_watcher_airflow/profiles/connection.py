@@ -33,7 +33,8 @@ class ConnectionView:
         :raises ConfigError: there is none.
         """
         from airflow.sdk import Connection  # noqa: PLC0415 - only where a connection is looked up
-        from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
+
+        from ledger_watcher_airflow.compat import AirflowNotFoundException  # noqa: PLC0415
 
         try:
             return cls(Connection.get(conn_id), prefix)

@@ -60,7 +60,7 @@ def written(mapping: ProfileMapping, profile_name: str, target_name: str) -> tup
     if isinstance(mapping, ConnectionProfileMapping):
         ours = mapping.read()
         return profiles_yml(profile_name, target_name, ours.fields), dict(ours.env)
-    from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
+    from ledger_watcher_airflow.compat import AirflowNotFoundException  # noqa: PLC0415
 
     try:  # in this order: some of Cosmos' mappings know their environment only when they have made the profile
         contents, env = mapping.get_profile_file_contents(profile_name=profile_name, target_name=target_name), dict(mapping.env_vars)
