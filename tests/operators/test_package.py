@@ -111,7 +111,7 @@ def ti(operator: str, state: str | None = None, *, born: float = 60) -> SimpleNa
 
 
 @pytest.mark.parametrize("state", [None, "success", "failed"])
-@pytest.mark.parametrize("operator", sorted(policy._OPERATORS))
+@pytest.mark.parametrize("operator", sorted(policy.OPERATORS))
 def test_an_old_end_of_our_tasks_is_forgotten(operator: str, state: str | None) -> None:
     """While Airflow clears it, a task still has its old state."""
     task = ti(operator, state)
@@ -162,7 +162,7 @@ def test_the_hook_knows_all_our_consumers() -> None:
     def names(cls: type) -> set[str]:
         return {cls.__name__}.union(*(names(sub) for sub in cls.__subclasses__() if sub.__module__.startswith("ledger_watcher_airflow")))
 
-    assert names(DbtConsumerWatcherSensor) | {"DbtAssetsOperator"} == policy._OPERATORS
+    assert names(DbtConsumerWatcherSensor) | {"DbtAssetsOperator"} == policy.OPERATORS
 
 
 # The wheel -----------------------------------------------------------------------------------------------------------
