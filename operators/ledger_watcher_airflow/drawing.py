@@ -64,6 +64,7 @@ class Drawing:
         if self.config.source_pruning:
             self.view = without_unused_sources(self.view)
         self._folders = Folders(self.view, self.home) if self.config.group_nodes_by_folder else None
+        self._renames = self.config.normalize_task_id is not None or self.config.normalize_task_display_name is not None
         owned: dict[str, list[str]] = {}
         for uid, node in self.view.nodes.items():
             if node.owner is not None:
@@ -154,7 +155,7 @@ class Drawing:
             found["owner"] = own.team
         if spec.key in self._documents:
             found["doc_md"] = self._documents[spec.key]
-        if node is not None and spec.group is None and spec.kind not in _TESTS:
+        if self._renames and node is not None and spec.group is None and spec.kind not in _TESTS:
             found |= self._names(spec, node)
         found |= node_arguments(spec, self.view.nodes)
         outlets = self.config.asset_mode is AssetMode.PER_NODE and spec.kind is not TaskKind.EMPTY

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -26,6 +25,8 @@ def unknown(where: str, name: str, known: Collection[str], instead: Mapping[str,
     given = where.format(name)
     if name in instead:
         return UnknownArgument(f"{given} has no meaning here: {instead[name]}.")
+    from difflib import get_close_matches  # noqa: PLC0415 - only those who err need it
+
     near = get_close_matches(name, known, n=1)
     advice = f"did you mean {where.format(near[0])}?" if near else f"known are {', '.join(sorted(known))}."
     return UnknownArgument(f"{given} is not known here: {advice}")
