@@ -51,12 +51,15 @@ from airflow.sdk import DAG, BaseOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
 size = lambda value: len(json.dumps(value, separators=(",", ":")))
-for dag_file in sys.argv[1:]:
+for turn, dag_file in enumerate(sys.argv[1:]):
     if os.fork() == 0:
         code, names = compile(open(dag_file).read(), dag_file, "exec"), {}
         began = time.process_time()
         exec(code, names)
         cpu = time.process_time() - began
+        if turn:
+            print(json.dumps({"cpu": cpu}), flush=True)
+            os._exit(0)
         stored = DagSerialization.to_dict(names["dag"])
         tasks = [task["__var"] for task in stored["dag"]["tasks"]]
         ours = [size(task) for task in tasks if task["task_type"].endswith("WatcherOperator") and "Producer" not in task["task_type"]]
