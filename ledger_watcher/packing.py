@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ledger_watcher import codec
 from ledger_watcher.errors import ConfigError
@@ -36,6 +36,11 @@ def unpack(word: str) -> frozenset[str]:
     if problem := problem_of(found):
         raise ConfigError(f"A packed set of nodes holds {problem}. {_PACK_ADVICE}")
     return frozenset(found)
+
+
+def names_of(nodes: Sequence[str] | str) -> tuple[str, ...]:
+    """The unique_ids that stand as a list or as one word."""
+    return tuple(sorted(unpack(nodes))) if isinstance(nodes, str) else tuple(nodes)
 
 
 def problem_of(found: list[object]) -> str | None:

@@ -12,7 +12,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from ledger_watcher.packing import unpack
+from ledger_watcher.packing import names_of
 from ledger_watcher.records import NodeFinished, Outcome
 from ledger_watcher.state import RunState
 from ledger_watcher_airflow.built import built_of
@@ -138,11 +138,6 @@ class NodeTrigger(BaseTrigger):
         if told:
             return TriggerEvent(told)
         return TriggerEvent("success") if self.worker == ON_SUCCESS else TaskSuccessEvent()
-
-
-def names_of(nodes: Sequence[str] | str) -> tuple[str, ...]:
-    """The unique_ids that :class:`NodeTrigger` takes as a list or as one word."""
-    return tuple(sorted(unpack(nodes))) if isinstance(nodes, str) else tuple(nodes)
 
 
 def replayed(state: RunState, watcher: Watcher) -> list[tuple[int, str]]:

@@ -32,6 +32,7 @@ from ledger_watcher_airflow.decision import Kind, Verdict, Watcher, decide
 from ledger_watcher_airflow.producer import DbtProducerWatcherOperator
 from ledger_watcher_airflow.recovery import Recovery
 from ledger_watcher_airflow.trigger import MANY, NodeTrigger, replayed, write
+from ledger_watcher_airflow.ui.dags import ledgers_of
 from tests.operators.runs import BORN, Attempt, at, began, done, over, planned, said, state_of
 from tests.operators.test_dag import PRODUCER, edges, started_with, stored
 from tests.operators.test_recovery import Scene
@@ -127,6 +128,8 @@ def test_the_trigger_gets_many_nodes_as_one_word(make_dag: MakeDag, tmp_path: Pa
     assert unpack(kept["nodes"]) == set(task.nodes)
     trigger = NodeTrigger(**kept)
     assert NodeTrigger(**trigger.serialize()[1]).nodes == pack(task.nodes)
+    (shown,) = ledgers_of(DagSerialization.from_dict(stored(dag)))
+    assert set(shown.tasks[task.task_id]) == set(task.nodes)
 
 
 def test_each_group_may_run_dbt_itself(make_dag: MakeDag) -> None:

@@ -20,7 +20,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import exists, select
 
 from ledger_watcher.ledger.layout import RunKey
-from ledger_watcher.packing import unpack
+from ledger_watcher.packing import names_of
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
 from ledger_watcher_airflow.policy import OPERATORS
 
@@ -140,8 +140,7 @@ def _ledgers_of(dag: SerializedDAG) -> list[DagLedger]:
         if start is None or start.trigger_cls != _TRIGGER:
             continue
         said = BaseSerialization.deserialize(start.trigger_kwargs)
-        nodes = said["nodes"]  # of a task with many, packed
-        found.setdefault(said["producer"], (said, {}))[1][task.task_id] = tuple(sorted(unpack(nodes)) if isinstance(nodes, str) else nodes)
+        found.setdefault(said["producer"], (said, {}))[1][task.task_id] = names_of(said["nodes"])
     return [
         DagLedger(
             ref=LedgerRef(uri=said["ledger"], conn_id=said.get("conn_id"), deployment=said.get("deployment", DEFAULT_DEPLOYMENT)),
