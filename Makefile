@@ -37,10 +37,10 @@ test-cosmos: $(READY) ## profiles of Airflow connections, field by field beside 
 	@.venv-cosmos/bin/python -m pytest tests/cosmos $(ARGS)
 
 DBT_VERSIONS ?= 1.8 1.9 1.10 1.11 fusion
-test-dbt: $(READY) ## real dbt, every version, on DuckDB and PostgreSQL (DBT_VERSIONS="1.8 1.11" for some)
+test-dbt: $(READY) ## real dbt, every version, on DuckDB and PostgreSQL; all selections (DBT_VERSIONS="1.8 1.11" for some)
 	@scripts/system.sh postgresql
 	@scripts/dbt_venvs.sh $(DBT_VERSIONS)
-	@DBT_VERSIONS="$(DBT_VERSIONS)" $(BIN)/python -m pytest tests/dbt $(ARGS)
+	@DBT_VERSIONS="$(DBT_VERSIONS)" $(BIN)/python -m pytest tests/dbt tests/operators/test_selection_dbt.py $(ARGS)
 
 test-postgres: $(READY) ## the end-to-end tests with Airflow's metadata in PostgreSQL
 	@scripts/system.sh postgresql

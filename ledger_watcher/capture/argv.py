@@ -240,9 +240,15 @@ class DbtCommand:
                     shown[i + 1] = "***"
         return tuple(shown)
 
-    def _places(self, names: frozenset[str]) -> set[int]:
-        """Where these options stand, with their values."""
-        found: set[int] = set()
+    def in_project(self, folder: str) -> DbtCommand:
+        """The same command for the project in another folder; it is started where it is."""
+        dropped = self._places(frozenset({"--project-dir"}))
+        before = tuple(token for i, token in enumerate(self.argv) if i <= self.command and i not in dropped)
+        after = tuple(token for i, token in enumerate(self.argv) if i > self.command and i not in dropped)
+        return DbtCommand((*before, "--project-dir", folder, *after), self.program, len(before) - 1)
+
+    def given(self, names: frozenset[str]) -> Iterator[tuple[str, range, tuple[str, ...]]]:
+        """These options in their order: the name, where it stands with its values, and those."""
         for i, token, inline in _tokens(self.argv, self.program + 1):
             name = token if token.startswith("--") else token[:2]  # -sNODE is -s with its value
             if name not in names:
@@ -250,8 +256,11 @@ class DbtCommand:
             end = i + (2 if token in _VALUED and inline is None else 1)
             while name in _MANY and end < len(self.argv) and not self.argv[end].startswith("-"):
                 end += 1
-            found.update(range(i, end))
-        return found
+            joined = inline or token[len(name) :]
+            yield name, range(i, end), (*((joined,) if joined else ()), *self.argv[i + 1 : end])
+
+    def _places(self, names: frozenset[str]) -> set[int]:
+        return {place for _, places, _ in self.given(names) for place in places}
 
     def _output_tokens(self) -> Iterator[tuple[int, str, str | None]]:
         for i, token, inline in _tokens(self.argv, self.program + 1):

@@ -9,7 +9,6 @@ exist, or dbt refuses to start), and writes it into the target folder.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from ledger_watcher.capture.redact import Masker
 from ledger_watcher.capture.workspace import Workspace
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.project.edges import parents_of
+from ledger_watcher.project.fingerprint import top_level
 
 STORED = ("run_results.json", "manifest.json", "sources.json")
 """The artifacts that are stored beside the ledger."""
@@ -53,7 +53,7 @@ class Project:
             where = f"{places[0]} or above it" if len(places) > 1 else str(places[0])
             raise ConfigError(f"There is no {_PROJECT_FILE} in {where}; name the dbt project's folder (--project-dir).")
         text = (folder / _PROJECT_FILE).read_text("utf-8", "replace")
-        return cls(folder.resolve(), *(_top_level(text, key) for key in ("name", "target-path", "packages-install-path")))
+        return cls(folder.resolve(), *(top_level(text, key) for key in ("name", "target-path", "packages-install-path")))
 
 
 @dataclass(slots=True)
@@ -160,9 +160,3 @@ def _move(file: Path, place: Path) -> None:
 
 def _setting(env: Mapping[str, str], name: str) -> str | None:
     return env.get(f"DBT_ENGINE_{name}") or env.get(f"DBT_{name}")
-
-
-def _top_level(text: str, key: str) -> str | None:
-    """The value of a top-level key that is a plain or quoted scalar."""
-    found = re.search(rf"^{re.escape(key)}[ \t]*:[ \t]*(?:'([^'\n]*)'|\"([^\"\n]*)\"|([^\s#'\"][^#\n]*))", text, re.MULTILINE)
-    return next((value.strip() for value in found.groups() if value), None) if found else None

@@ -40,7 +40,8 @@ class CaptureRequest:
     ``command`` begins with the dbt executable; ``project_dir`` is where it is started; ``env`` is added to the environment. The values of
     the variables in ``redact_env`` are secret, as those of ``DBT_ENV_SECRET_*`` always are. ``plan`` holds
     the unique_ids that are to be built in the whole run, if the caller knows them, and ``plan_source`` says who does; without it,
-    ``dbt ls`` is asked when an attempt goes on from another. ``forward`` takes the lines of dbt's
+    ``dbt ls`` is asked when an attempt goes on from another. ``selected``: the plan is what the command selects; else
+    the command may select less, so that dbt is asked if it selects at all. ``exactly``: the plan is what is built, whatever the command selects. ``forward`` takes the lines of dbt's
     console (default: standard output); in-process, dbt writes them itself. Attempts that
     started before ``since`` belong to a run of the same name that was deleted: nothing of them counts. ``after`` is the attempt that must be the newest one, or none
     begins; ``task_id`` is the Airflow task that runs this. ``grace`` is the time in seconds between SIGINT, SIGTERM and
@@ -54,6 +55,8 @@ class CaptureRequest:
     redact_env: frozenset[str] = frozenset()
     plan: tuple[str, ...] | None = None
     plan_source: str = "caller"
+    selected: bool = False
+    exactly: bool = False
     done: frozenset[str] = frozenset()
     only: frozenset[str] | None = None
     fresh: bool = False
@@ -143,6 +146,8 @@ def _check_scope(request: CaptureRequest, command: DbtCommand) -> None:
         raise ConfigError("An attempt cannot be both fresh (ignore the attempts before) and a resume (go on from them); choose one.")
     if request.only is not None and (request.fresh or request.resume):
         raise ConfigError("An attempt that builds only some nodes is neither fresh nor a resume; leave that out.")
+    if request.exactly and not request.plan:
+        raise ConfigError("The nodes to build are to be exactly those of the plan, and there is none; name them.")
     if (request.sources is not None or request.freshness_skip is not None) and not request.freshness:
         raise ConfigError(
             "Sources, or a function that decides what they hold back, are named but not to be checked; ask for freshness too."
@@ -151,7 +156,7 @@ def _check_scope(request: CaptureRequest, command: DbtCommand) -> None:
         raise ConfigError(
             f"`dbt {command.subcommand}` does not both build and test, so that no tests can come last; that is for `dbt build`."
         )
-    if (request.only is not None or request.resume or request.freshness) and command.subcommand not in NARROWABLE:
+    if (request.only is not None or request.resume or request.freshness or request.exactly) and command.subcommand not in NARROWABLE:
         known = ", ".join(sorted(NARROWABLE))
         raise ConfigError(f"`dbt {command.subcommand}` cannot be told which nodes to build; the commands that can are {known}.")
 

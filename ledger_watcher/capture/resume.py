@@ -50,7 +50,7 @@ class Scope:
         """What a person is told before dbt starts, if it is not told everything."""
         if not self.todo:
             return None
-        if self.plan is not None and self.plan.source == ONLY:
+        if not self.carried:
             return f"{len(self.todo)} nodes are to be built, and nothing else."
         return f"{len(self.carried)} nodes are done and taken over from the attempts before, {len(self.todo)} are left to build."
 
@@ -70,7 +70,10 @@ def decide(checked: Checked, request: CaptureRequest, past: RunState, ask_dbt: C
         plan, nodes = Plan(ts=utcnow(), unique_ids=tuple(sorted(request.only)), source=ONLY), without_sources(request.only)
         return Scope(plan=plan, todo=nodes, sources=request.only - nodes if request.freshness else frozenset())
     given = None if request.plan is None else Plan(ts=utcnow(), unique_ids=request.plan, source=request.plan_source)
-    whole = Scope(plan=given, sources=request.sources if request.freshness else frozenset())
+    if checked.command.selects and not (request.selected or request.exactly):
+        given = None  # dbt builds less than the caller has
+    exactly = without_sources(given.unique_ids) if given is not None and request.exactly else None
+    whole = Scope(plan=given, todo=exactly, sources=request.sources if request.freshness else frozenset())
     if checked.command.subcommand not in NARROWABLE or request.fresh:
         return whole
     attempts = _going_on_from(past, request)

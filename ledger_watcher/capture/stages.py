@@ -198,7 +198,7 @@ class Stages:
         """The nodes that this attempt is for, of which dbt is asked if nobody knows exactly."""
         if scope.todo is not None:
             return scope.todo
-        if scope.plan is not None and not self.checked.command.selects:
+        if scope.plan is not None and (self.request.selected or not self.checked.command.selects):
             return without_sources(scope.plan.unique_ids)
         found = self._ask_dbt()
         if scope.plan is None:

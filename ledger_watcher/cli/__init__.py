@@ -10,6 +10,7 @@ from ledger_watcher.cli.emit import emit
 from ledger_watcher.cli.export import export
 from ledger_watcher.cli.gc import gc
 from ledger_watcher.cli.ls import ls
+from ledger_watcher.cli.plan import plan
 from ledger_watcher.cli.report import report
 from ledger_watcher.cli.run import run
 from ledger_watcher.cli.schema import schema
@@ -26,6 +27,7 @@ def main() -> None:
 
 # One line per command; each lives in a module of its own.
 main.add_command(run)
+main.add_command(plan)
 main.add_command(ls)
 main.add_command(show)
 main.add_command(schema)

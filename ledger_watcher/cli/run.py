@@ -67,6 +67,12 @@ def _option(*names: str, **attrs: Any) -> Callable[[_F], _F]:
     return click.option(*names, envvar=f"LEDGER_WATCHER_{variable}", show_envvar=True, **attrs)
 
 
+def _plan(file: Path | None, exactly: str | None) -> tuple[str, ...] | None:
+    if file is not None and exactly:
+        raise ConfigError("--plan and --exactly both say what the run is to build; give one of them.")
+    return tuple(sorted(unpack(exactly))) if exactly else read_plan(file) if file is not None else None
+
+
 @click.command(cls=LedgerCommand, name="run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @_option("--ledger", required=True, metavar="URI", help="The ledger's root: a folder, or a URI such as s3://bucket/prefix.")
 @_option("--dag-id", metavar="ID", help="The DAG, or any name. Default: the dbt project's name.")
@@ -94,6 +100,7 @@ def _option(*names: str, **attrs: Any) -> Callable[[_F], _F]:
 )
 @_option("--done", metavar="PACKED", help="Nodes that are not to be built, whatever the ledger says of them: see below.")
 @_option("--only", metavar="PACKED", help="Build these nodes, and nothing else: see below.")
+@_option("--exactly", metavar="PACKED", help="The nodes of the run, whatever the command selects: see below.")
 @_option("--after", type=_unless_empty(int), metavar="N", help="The newest attempt must be this one; if another began meanwhile, stop.")
 @_option(
     "--plan", type=click.Path(path_type=Path), metavar="FILE", help="The unique_ids that the run is to build: a JSON list, or one a line."
@@ -125,7 +132,8 @@ def run(command: tuple[str, ...], **options: Any) -> None:
     With --tests-last, no test keeps a node from being built. All of that is one attempt, with one exit code.
 
     PACKED is a set of unique_ids, base64 of zlib of a JSON list; ledger_watcher.packing.pack() makes it. Where an option
-    stands with an empty value, it is as if it were left out.
+    stands with an empty value, it is as if it were left out. Nodes named with --exactly are built instead of those that the command
+    selects; unlike those of --only, they are the whole run.
 
     With --rendered, 1 becomes 0 if dbt ran to its end, recorded exactly those nodes, and every error is one of theirs: then their tasks
     show it, and the one that runs this has done its work. Airflow's producers give it. With --only it says nothing: the exit code
@@ -141,7 +149,9 @@ def run(command: tuple[str, ...], **options: Any) -> None:
         clear_number=options["clear_number"],
         producer_started_at=options["producer_started_at"],
         redact_env=frozenset(options["redact_env"]),
-        plan=read_plan(options["plan"]) if options["plan"] else None,
+        plan=_plan(options["plan"], options["exactly"]),
+        selected=True,
+        exactly=bool(options["exactly"]),
         fresh=options["fresh"],
         resume=options["resume"],
         done=unpack(options["done"]) if options["done"] else frozenset(),

@@ -1,8 +1,8 @@
 """From nodes to tasks: which tasks a DAG has, which nodes each one mirrors, and what it waits for.
 
 The edges are those of the project; tests gate what dbt gates in ``dbt build``: a test is a parent of every node that lies below
-all that it is about, sources included (dbt-core, compilation.py, ``add_test_edges``). A resource without a task (a function) is
-looked through: its children wait for its parents.
+all that it is about, sources included (dbt-core, compilation.py, ``add_test_edges``). A resource without a task (a function, a node that is not
+selected) is looked through: its children wait for its parents, as they do in dbt.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _has_records(node: NodeView) -> bool:
 
 @dataclass(slots=True)
 class _Tests:
-    """Tests by what they do: ``owned`` and ``gates`` (unit tests) by their node, ``shared`` those of several nodes or of sources."""
+    """Tests by what they do: ``owned`` and ``gates`` (unit tests) by their node, ``shared`` those of several nodes, of sources, or of a node without task."""
 
     owned: dict[str, list[str]] = field(default_factory=dict)
     gates: dict[str, list[str]] = field(default_factory=dict)
@@ -187,8 +187,7 @@ def _sorted_tests(tests: Iterable[NodeView], nodes: Collection[str]) -> _Tests:
     found = _Tests()
     for test in tests:
         if test.owner is None or test.owner not in nodes:
-            if test.resource_type != "unit_test":
-                found.shared.append(test)
+            found.shared.append(test)
             continue
         (found.gates if test.resource_type == "unit_test" else found.owned).setdefault(test.owner, []).append(test.unique_id)
     return found

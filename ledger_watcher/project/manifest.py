@@ -1,25 +1,24 @@
 """manifest.json to :class:`~ledger_watcher.project.view.ProjectView`, through a small cache file.
 
 A manifest is megabytes and a DAG file is parsed every few seconds by Airflow, so the view is kept in a file of its own, found by
-the manifest's path, size and modification time and this package's version. The cache is only ever an optimisation: if its folder
-cannot be written, the manifest is read each time.
+the manifest's path, size and modification time (or what its storage says of its version) and this package's version.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ledger_watcher import __version__, codec
-from ledger_watcher.errors import ConfigError
+from ledger_watcher.errors import ConfigError, LedgerWatcherError
+from ledger_watcher.project.cache import Cache, named
+from ledger_watcher.project.place import Place
+from ledger_watcher.project.selection import Selection
 from ledger_watcher.project.view import BUILDABLE, EXPOSURES, SOURCES, TESTS, WITHOUT_TASK, NodeView, ProjectView, pack_view, unpack_view
 
-CACHE_ENV = "LEDGER_WATCHER_CACHE_DIR"
 _KEPT = BUILDABLE | SOURCES | TESTS | WITHOUT_TASK | EXPOSURES
 _SECTIONS = ("unit_tests", "functions", "sources", "exposures")
 _BETWEEN = ("metrics", "semantic_models", "saved_queries")
@@ -28,32 +27,37 @@ _NAMED_BY_ID = BUILDABLE | SOURCES | EXPOSURES
 _COLUMNS = 20
 _COLUMN_TEXT = 80
 _META = ("cosmos", "ledger_watcher")
+_LISTING = (
+    "Make it with `dbt --quiet ls --output json --output-keys unique_id resource_type name package_name depends_on original_file_path tags config "
+    "relation_name freshness description meta > FILE`, with --select and --exclude as you like."
+)
 _SUPPORTED = ("/v10.json", "/v11.json", "/v12.json")
 
 
-def load_project(manifest_path: Path) -> ProjectView:
-    """The view of a manifest.
+def load_project(manifest: Path | Place) -> ProjectView:
+    """The view of a manifest, which may be remote: then each call asks its storage whether it is still the same.
 
     :raises ConfigError: missing, unreadable, not a manifest, or of a version that is not known; says how to make one.
     """
-    path = manifest_path.expanduser().absolute()
+    place = Place.of(manifest) if isinstance(manifest, Path) else manifest
+    cache = Cache.local()
     try:
-        stat = path.stat()
-    except OSError as error:
-        raise _no_manifest(path, str(error)) from error
-    cache = _cache_file(f"{__version__}\0{sorted(_KEPT)}\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}")
-    with suppress(OSError, ValueError, LookupError, TypeError):  # absent, corrupt, or of another version
-        return unpack_view(codec.loads(cache.read_bytes()))
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _no_manifest(path, str(error)) from error
-    view = parse_manifest(data, path)
-    _store(cache, codec.dumps(pack_view(view)))
+        version = place.version()
+        kept = named("project", __version__, sorted(_KEPT), place.name, version) if version else None
+        data = cache.get(kept) if kept else None
+        with suppress(ValueError, LookupError, TypeError):  # corrupt, or of another version
+            return unpack_view(codec.loads(data or b""))
+        view = parse_manifest(place.read(), place.name)
+    except ConfigError:
+        raise
+    except (OSError, LedgerWatcherError) as error:
+        raise _no_manifest(place.name, str(error)) from error
+    if kept:
+        cache.put(kept, codec.dumps(pack_view(view)))
     return view
 
 
-def parse_manifest(data: bytes, path: Path) -> ProjectView:
+def parse_manifest(data: bytes, path: Path | str) -> ProjectView:
     """The view of a manifest's bytes; every field but ``unique_id`` may be absent (dbt Fusion leaves many out).
 
     Arguments for a node's task stand in its ``meta`` (its own or its config's) under ``cosmos.operator_kwargs``, where users of
@@ -80,7 +84,35 @@ def parse_manifest(data: bytes, path: Path) -> ProjectView:
     )
 
 
-def _check_schema(path: Path, schema: str) -> None:
+def load_listing(place: Place) -> ProjectView:
+    """The view of what ``dbt ls --output json`` printed: of the selected nodes, and of no others. Lines that are no JSON are passed over.
+
+    :raises ConfigError: it cannot be read, or names no node, or says too little of one.
+    """
+    try:
+        data = place.read()
+        rows = [codec.loads(line) for line in data.splitlines() if line.startswith(b"{")]
+        odd = next((row for row in rows if not {"unique_id", "resource_type"} <= row.keys()), None)
+        views = (
+            sorted((_view(row) for row in rows if row.get("resource_type") in _KEPT), key=lambda node: node.unique_id)
+            if odd is None
+            else []
+        )
+    except (OSError, LedgerWatcherError, ValueError, AttributeError) as error:
+        raise ConfigError(f"The output of dbt ls {place.name} cannot be read: {error}. {_LISTING}") from error
+    if not rows or odd is not None:
+        problem = "has a line without unique_id or resource_type" if odd is not None else "has no line with a node"
+        raise ConfigError(f"The output of dbt ls {place.name} {problem}. {_LISTING}")
+    return ProjectView(
+        project="",
+        manifest_sha256=hashlib.sha256(data).hexdigest(),
+        nodes={node.unique_id: node for node in views},
+        selected=frozenset(node.unique_id for node in views),
+        selection=Selection(exactly=True),
+    )
+
+
+def _check_schema(path: Path | str, schema: str) -> None:
     if not schema.endswith(_SUPPORTED):
         raise ConfigError(
             f"{path} has the schema {schema or 'unknown'!r}; manifests of dbt 1.6 to 1.12 and Fusion (v10 to v12) are known. "
@@ -184,26 +216,8 @@ def _owner(kind: str, parents: tuple[str, ...]) -> str | None:
     return about.pop() if kind == "test" and len(about) == 1 else None
 
 
-def _no_manifest(path: Path, why: str) -> ConfigError:
+def _no_manifest(path: Path | str, why: str) -> ConfigError:
     return ConfigError(
         f"There is no usable dbt manifest at {path}: {why}. Make it with `dbt parse` (or any dbt command) in the project, deploy "
         "target/manifest.json together with the DAG, and point ProjectConfig(manifest_path=...) at it."
     )
-
-
-def _cache_file(key: str) -> Path:
-    # Not Path.expanduser: it raises where there is no home folder (containers that run as an arbitrary user).
-    folder = os.environ.get(CACHE_ENV) or f"{os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')}/ledger_watcher"  # noqa: PTH111
-    return Path(folder) / f"project-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-
-
-def _store(path: Path, data: bytes) -> None:
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            Path(name).replace(path)
-        except OSError:  # a full disk, say: leave nothing behind, parse after parse
-            Path(name).unlink()

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from ledger_watcher.project.selection import Selection
+
 BUILDABLE = frozenset({"model", "seed", "snapshot"})
 """Resource types that get a task of their own."""
 
@@ -58,15 +60,22 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectView:
-    """The enabled nodes of a project by unique_id, in a fixed order, and where they came from."""
+    """The enabled nodes of a project by unique_id, in a fixed order, and where they came from.
+
+    ``selected`` are the unique_ids of those that are to be drawn, all if that is ``None``; the others only say what lies between those.
+    ``selection`` is what dbt is told so that it selects the same.
+    """
 
     project: str
     manifest_sha256: str
     nodes: Mapping[str, NodeView] = field(default_factory=dict)
+    selected: frozenset[str] | None = None
+    selection: Selection = field(default_factory=Selection)
 
     def of_type(self, types: frozenset[str]) -> list[NodeView]:
-        """The nodes of these resource types, sorted by unique_id."""
-        return [node for node in self.nodes.values() if node.resource_type in types]
+        """The selected nodes of these resource types, sorted by unique_id."""
+        chosen = self.selected
+        return [node for uid, node in self.nodes.items() if node.resource_type in types and (chosen is None or uid in chosen)]
 
 
 def without_unused_sources(view: ProjectView) -> ProjectView:
@@ -76,27 +85,33 @@ def without_unused_sources(view: ProjectView) -> ProjectView:
     return replace(view, nodes=kept)
 
 
-_FIELDS = tuple(f.name for f in fields(NodeView))
+NODE_FIELDS = tuple(f.name for f in fields(NodeView))
+"""What is known of a node, in the order of the rows of :func:`pack_view`."""
+_EMPTY = {f.name: f.default for f in fields(NodeView)}
 
 
 def pack_view(view: ProjectView) -> dict[str, Any]:
     """The view as plain data, for its cache file."""
-    rows = [[getattr(node, name) for name in _FIELDS] for node in view.nodes.values()]
-    return {"project": view.project, "manifest_sha256": view.manifest_sha256, "fields": _FIELDS, "nodes": rows}
+    rows = [[getattr(node, name) for name in NODE_FIELDS] for node in view.nodes.values()]
+    return {"project": view.project, "manifest_sha256": view.manifest_sha256, "fields": NODE_FIELDS, "nodes": rows}
 
 
-def unpack_view(data: Mapping[str, Any]) -> ProjectView:
+def unpack_view(data: Mapping[str, Any], *, exactly: bool = True) -> ProjectView:
     """The view of :func:`pack_view`'s data.
 
+    :param exactly: ``False``: what another version of this package wrote, too: fields that it did not know are empty, those that are not known
+        here are passed over.
     :raises ValueError: written by another version of this package.
     """
-    if tuple(data["fields"]) != _FIELDS:
+    told = tuple(data["fields"])
+    if exactly and told != NODE_FIELDS:
         raise ValueError("other fields")
-    tuples = [i for i, name in enumerate(_FIELDS) if name in ("parents", "tags")]
+    known = [(i, name) for i, name in enumerate(told) if name in NODE_FIELDS]
+    tuples = [i for i, name in known if isinstance(_EMPTY[name], tuple)]
     nodes: dict[str, NodeView] = {}
     for row in data["nodes"]:
         for i in tuples:
             row[i] = tuple(row[i])
-        node = NodeView(**dict(zip(_FIELDS, row, strict=True)))
+        node = NodeView(**(dict(zip(NODE_FIELDS, row, strict=True)) if told == NODE_FIELDS else {name: row[i] for i, name in known}))
         nodes[node.unique_id] = node
     return ProjectView(project=data["project"], manifest_sha256=data["manifest_sha256"], nodes=nodes)

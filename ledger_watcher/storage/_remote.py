@@ -67,6 +67,10 @@ def _options(uri: str, extra: str | None, given: Mapping[str, Any]) -> dict[str,
     return options
 
 
+_VERSIONS = ("ETag", "etag", "LastModified", "last_modified", "generation", "md5Hash", "updated", "mtime", "created", "VersionId")
+"""What the libraries tell of an object that changes with its content."""
+
+
 class FsspecStore:
     """Objects of one fsspec filesystem. The filesystem is built lazily and once per process: inherited ones break after a fork."""
 
@@ -114,6 +118,27 @@ class FsspecStore:
                 self._look_for_bucket("get", key)
             raise problem from error
         return data
+
+    def version(self, key: str) -> str | None:
+        """What changes whenever the object does, in one request that does not read it; ``None`` if the storage says nothing of the sort.
+
+        :raises Missing: there is no such object.
+        """
+        filesystem = self._filesystem()
+        try:
+            info = filesystem.info(f"{self._path}/{key}")
+        except Exception as error:
+            raise translate("look at", f"{self._uri}/{key}", error) from error
+        told = [f"{name}={info[name]}" for name in _VERSIONS if info.get(name)]
+        return " ".join([*told, f"size={info.get('size')}"]) if told else None
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Write the object, whether there is one or not. Not for ledgers, whose objects never change."""
+        filesystem = self._filesystem()
+        try:
+            filesystem.pipe_file(f"{self._path}/{key}", data)
+        except Exception as error:
+            raise translate("write", f"{self._uri}/{key}", error) from error
 
     def list(self, prefix: str) -> list[str]:
         """See :meth:`Store.list`."""

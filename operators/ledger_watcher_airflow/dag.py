@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from airflow.sdk import DAG, BaseOperator, TaskGroup
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import load_project
 from ledger_watcher_airflow.callbacks import Callbacks
 from ledger_watcher_airflow.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from ledger_watcher_airflow.config.aliases import check_names, settled
 from ledger_watcher_airflow.drawing import Drawing
 from ledger_watcher_airflow.flags import TEMPLATES
 from ledger_watcher_airflow.late import refuse_late
+from ledger_watcher_airflow.loading import load
 from ledger_watcher_airflow.watched import KNOWN_ARGUMENTS, WatchedTasks
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _drawn(project: ProjectConfig, given: _Given, *, dag: DAG, home: TaskGroup |
     check_names(given.operator_args, KNOWN_ARGUMENTS)
     project, operator_args = settled(project, given.execution, given.operator_args)
     tasks = _tasks(project, given.profile, given.execution, operator_args, group=(home.group_id if home is not None else None) or "")
-    view = load_project(project.manifest)
+    view = load(project, given.profile, given.execution, given.render, operator_args)
     more = {
         **{one.name: getattr(given.render, one.name) for one in fields(given.render) if one.name != "node_converters"},
         "dbt_project_name": project.project_name or view.project,
@@ -125,8 +125,6 @@ def _drawn(project: ProjectConfig, given: _Given, *, dag: DAG, home: TaskGroup |
     }
     drawing = Drawing(view=view, project=project, config=given.render, dag=dag, home=home, more=more)
     graph = drawing.graph()
-    if not graph:
-        raise ConfigError(f"The manifest {project.manifest} has no models, seeds or snapshots, so there is nothing to run.")
     tasks.begin(graph, drawing.view, drawing.config)
     tasks.end(drawing.draw(graph, tasks))
     return drawing.tasks_map

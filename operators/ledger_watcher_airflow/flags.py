@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ledger_watcher import codec
 from ledger_watcher.errors import ConfigError
+from ledger_watcher.project import Selection
 from ledger_watcher_airflow.commands import BUILD, LIMITED, Command
 from ledger_watcher_airflow.config import ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.late import is_late, refuse_late
@@ -58,7 +59,8 @@ class DbtFlags:
 
     :param vars: ``--vars``; they win over those of the project configuration (which are no templates).
     :param env: environment variables for dbt, on top of the worker's (or the container's) and of the project configuration's.
-    :param select: and ``exclude``, ``selector``: what dbt builds. The tasks of nodes that are left out find no record of theirs.
+    :param select: and ``exclude``, ``selector``: what dbt builds of what is drawn. The tasks of nodes that are left out find no record of theirs;
+        ``RenderConfig(select=...)`` does not draw them.
     :param target: output of the profile, instead of ``ProfileConfig.target_name``.
     :param partial_parse: ``False`` makes dbt parse everything anew.
     :param install_deps: run ``dbt deps`` before.
@@ -124,6 +126,28 @@ class DbtFlags:
         plain = DbtFlags()
         return sorted(name for name in names if getattr(self, name) != getattr(plain, name) and getattr(self, name) not in ((), [], ""))
 
+    def selecting(self, selection: Selection) -> DbtFlags:
+        """The same flags for what was drawn.
+
+        :raises ConfigError: they say something else, too.
+        """
+        if not selection:
+            return self
+        odd = self.given((*_SELECTIONS, "selector"))
+        if odd:
+            raise ConfigError(
+                f"operator_args[{odd[0]!r}] together with a selection that is drawn (RenderConfig(select=..., exclude=..., selector=...), a plan, an "
+                "output of dbt ls): give one of them. What RenderConfig selects is also what dbt builds."
+            )
+        options = () if all(word in self.dbt_cmd_flags for word in selection.options) else selection.options
+        return replace(
+            self,
+            select=selection.select,
+            exclude=selection.exclude,
+            selector=selection.selector,
+            dbt_cmd_flags=(*self.dbt_cmd_flags, *options),
+        )
+
     @classmethod
     def split(cls, operator_args: Mapping[str, Any]) -> tuple[DbtFlags, dict[str, Any]]:
         """The flags among a user's ``operator_args``, and the rest, which is Airflow's.
@@ -148,6 +172,7 @@ class DbtCall:
 
     :param command: ``dbt build`` if not given.
     :param tests_last: a build whose tests run when all else is built; whoever starts it sees to that.
+    :param exactly: unique_ids that are built, whatever dbt would select; whoever starts it sees to that.
     :param macro: what ``dbt run-operation`` runs, with ``args``, whose values are Jinja templates.
     :param profile_env: environment variables of a profile that was made of a mapping; ``secret_env``, which of them are secret.
     :raises ConfigError: flags that the command does not have, or that contradict the profile.
@@ -158,6 +183,7 @@ class DbtCall:
     flags: DbtFlags = field(default_factory=DbtFlags)
     excluded_types: tuple[str, ...] = ()
     tests_last: bool = False
+    exactly: tuple[str, ...] = ()
     command: Command = BUILD
     macro: str | None = None
     args: Mapping[str, Any] = field(default_factory=dict)

@@ -42,6 +42,8 @@ class DbtProducerWatcherOperator(BaseOperator):
     :param nodes: unique_ids of the nodes that have tasks, which is the plan of the run. If sources are among them, their freshness is checked
         before the build.
     :param without_task: those that dbt builds too and that have none, such as functions.
+    :param drawn: what dbt is told to select is what has tasks; else it may be less.
+    :param exactly: ``nodes`` and ``without_task`` are what is built, whatever dbt would select.
     :param tests_last: run all tests when all else is built, so that none keeps a node from being built.
     :param ledger_group: task group path, part of the ledger's identity.
     :param callback: function, or list of them, that is called when dbt and the ledger have ended, however dbt ended, with the project's folder
@@ -64,6 +66,8 @@ class DbtProducerWatcherOperator(BaseOperator):
         flags: DbtFlags | None = None,
         excluded_types: Sequence[str] = (),
         tests_last: bool = False,
+        drawn: bool = False,
+        exactly: bool = False,
         ledger_group: str = "",
         callback: Callbacks = None,
         callback_args: Mapping[str, Any] | None = None,
@@ -75,12 +79,14 @@ class DbtProducerWatcherOperator(BaseOperator):
         self.ledger = ledger
         self.nodes = tuple(nodes)
         self.without_task = tuple(without_task)
+        self.drawn = drawn
         self.build = DbtCall(
             project=project_config,
             profile=profile_config,
             flags=flags or DbtFlags(),
             excluded_types=tuple(excluded_types),
             tests_last=tests_last,
+            exactly=(*self.nodes, *self.without_task) if exactly else (),
         )
         wait_for_late(self, self.build.templates.values())
         self.ledger_group = ledger_group
@@ -104,6 +110,8 @@ class DbtProducerWatcherOperator(BaseOperator):
                 done=self._done(ti),
                 plan=(*self.nodes, *self.without_task) or None,
                 plan_source="airflow",
+                selected=self.drawn,
+                exactly=bool(self.build.exactly),
                 producer_started_at=ti.start_date,
             )
         except (ConfigError, Fenced) as error:  # the same again would end the same way

@@ -27,6 +27,20 @@ def get_provider_info() -> dict[str, object]:
                         "example": "prod",
                         "default": "default",
                     },
+                    "remote_cache_dir": {
+                        "description": "URI where hosts that parse DAG files share what dbt answered (dbt ls), beside a folder of their own.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://bucket/dbt-cache",
+                        "default": None,
+                    },
+                    "remote_cache_dir_conn_id": {
+                        "description": "Airflow connection with the credentials for it; the environment's own if there is none.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "aws_default",
+                        "default": None,
+                    },
                 },
             }
         },

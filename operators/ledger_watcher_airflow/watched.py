@@ -109,18 +109,21 @@ class WatchedTasks:
         self._told: list[str] = []
 
     def begin(self, graph: Sequence[TaskSpec], view: ProjectView, config: RenderConfig) -> None:
-        """Create the producer."""
+        """Create the producer, which builds what is drawn and nothing else."""
         if config.source_rendering_behavior is SourceRenderingBehavior.NONE and self._execution.source_freshness_skip is not None:
             raise ConfigError(
                 "ExecutionConfig(source_freshness_skip=...) decides what stale sources hold back, but no source is checked: give "
                 "RenderConfig(source_rendering_behavior=SourceRenderingBehavior.ALL), or leave it out."
             )
+        self._flags = self._flags.selecting(view.selection)
+        self._selection = view.selection
+        self._exactly = sorted({uid for spec in graph for uid in spec.nodes} | {node.unique_id for node in view.of_type(WITHOUT_TASK)})
         self._lenient = below_sources(graph)
         if config.emit_datasets and config.asset_mode is AssetMode.PER_RUN:
             self._told = [node.unique_id for node in view.of_type(BUILDABLE) if not node.ephemeral]
         self._producer = self._create_producer(
             sorted({unique_id for spec in graph if not self._may_be_converted(spec, config) for unique_id in spec.nodes}),
-            sorted(node.unique_id for node in view.nodes.values() if node.resource_type in WITHOUT_TASK),
+            [node.unique_id for node in view.of_type(WITHOUT_TASK)],
             config.test_behavior,
         )
         self._consumer_args = {**{name: getattr(self._producer, name) for name in _PLACE}, **self._consumer_args}
@@ -156,7 +159,12 @@ class WatchedTasks:
             from ledger_watcher_airflow.producers.command import make_producer, producer_command  # noqa: PLC0415 - few DAG files need it
 
             build = DbtCall(
-                project=self._project, profile=self._profile, flags=self._flags, excluded_types=excluded_types, tests_last=tests_last
+                project=self._project,
+                profile=self._profile,
+                flags=self._flags,
+                excluded_types=excluded_types,
+                tests_last=tests_last,
+                exactly=tuple(self._exactly) if self._selection.exactly else (),
             )
             dbt = str(execution.dbt_executable_path or "dbt")
             command = producer_command(build, self._ledger, nodes, executable=dbt, ledger_group=self._group, task_args=task_args)
@@ -171,6 +179,8 @@ class WatchedTasks:
             "flags": self._flags,
             "excluded_types": excluded_types,
             "tests_last": tests_last,
+            "drawn": bool(self._selection),
+            "exactly": self._selection.exactly,
             "ledger_group": self._group,
             **self._callback,
             **task_args,

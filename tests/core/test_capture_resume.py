@@ -260,8 +260,8 @@ def test_only_nothing(shop: Shop) -> None:
 
 def test_all_flags_stay_and_the_selection_goes(shop: Shop) -> None:
     args = ("build", "--full-refresh", "--select", "x", "y", "--threads", "8", "--exclude=z", "--selector", "nightly", "--vars", "{a: 1}")
-    shop.attempt(*args, "--state", "prod", "--defer", plan=NODES, dies_at=U)
-    shop.attempt(*args, "--state", "prod", "--defer", plan=NODES)
+    shop.attempt(*args, "--state", "prod", "--defer", plan=NODES, selected=True, dies_at=U)
+    shop.attempt(*args, "--state", "prod", "--defer", plan=NODES, selected=True)
     said = shop.said[1]
     at = said.index("--state")
     state = said.pop(at + 1)
@@ -279,6 +279,23 @@ def test_the_list_is_asked_for_with_the_users_selection(shop: Shop) -> None:
     shop.attempt(*args)
     listing = ("--quiet", "--log-format", "text", "ls", "--output", "json", "--output-keys", "unique_id")
     assert shop.said[1] == [*listing, "--select", "x", "y", "-t", "prod", "--vars={a: 1}"]
+
+
+def test_of_a_plan_that_may_hold_more_than_is_selected_dbt_says_what_is(shop: Shop) -> None:
+    """A DAG shows all nodes, and its producer was told to build some: a retry builds none of the others."""
+    for dies_at in (B, None):
+        shop.attempt("build", "--select", "x", plan=(*NODES, "model.shop.other"), dies_at=dies_at)
+    assert "ls" in shop.said[1]
+    assert shop.started(2) == [B, T, U, C]
+
+
+def test_exactly_the_plan_is_built_whatever_the_command_selects(shop: Shop) -> None:
+    assert shop.attempt("build", "--select", "x", plan=(A, T), exactly=True, dies_at=T).exit_code == 137
+    assert shop.started(1) == [A]
+    assert shop.attempt("build", "--select", "x", plan=(A, T), exactly=True).exit_code == 0
+    assert (shop.started(2), shop.carried(2)) == ([T], [A])
+    with pytest.raises(ConfigError, match="exactly those of the plan"):
+        shop.attempt("build", exactly=True)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from ledger_watcher import codec
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.project import TestBehavior, build_graph, load_project
 from ledger_watcher.project import manifest as manifest_module
-from ledger_watcher.project.manifest import CACHE_ENV, parse_manifest
+from ledger_watcher.project.cache import CACHE_ENV
+from ledger_watcher.project.manifest import parse_manifest
 from ledger_watcher.project.view import BUILDABLE, NodeView, ProjectView, pack_view, unpack_view
 from tests.projects import DBT_VERSIONS, fhir_nodes, manifest, node, real_manifest
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,11 +45,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (source, _) in sources.items():
         shutil.copytree(source, folder / name)
     parse({folder / name: env for name, (_, env) in sources.items()})
+    plan(folder / "sourced", "--selector", "shown")
     for name in ("jaffle_s3", "jaffle_group", "jaffle_first", "jaffle_second"):
         shutil.copytree(folder / "jaffle_local", folder / name)
     for name in ("no_bucket", "told"):
         shutil.copytree(folder / "broken", folder / name)
     return folder
+
+
+def plan(project: Path, *words: str) -> None:
+    """A plan of what these words select, beside the project; and the manifest goes, so that nothing else can be drawn."""
+    tools = Path(sys.executable).parent
+    dbt = [tools / "dbt", "build", "--project-dir", project, "--profiles-dir", project, *words]
+    command = [tools / "ledger-watcher", "plan", "--output", project.with_suffix(".json"), "--", *dbt]
+    subprocess.run(command, check=True, env={**os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"})
+    (project / "target" / "manifest.json").unlink()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ledger_watcher.project.manifest import CACHE_ENV
+from ledger_watcher.project.cache import CACHE_ENV
 from tests.projects import node, write_project
 
 if TYPE_CHECKING:

@@ -131,7 +131,7 @@ def test_a_choice_may_be_given_by_its_value() -> None:
     ("make", "words"),
     [
         (lambda: RenderConfig(test_behavior="after_some"), ["test_behavior", "after_some", "TestBehavior.AFTER_EACH"]),
-        (lambda: RenderConfig(load_method="dbt_ls"), ["load_method", "dbt_ls", "LoadMode.DBT_MANIFEST"]),
+        (lambda: RenderConfig(load_method="dbt"), ["load_method", "dbt", "LoadMode.DBT_MANIFEST"]),
         (lambda: ExecutionConfig(execution_mode="docker"), ["execution_mode", "docker", "ExecutionMode.WATCHER"]),
         (lambda: ExecutionConfig(invocation_mode="thread"), ["invocation_mode", "thread", "InvocationMode.SUBPROCESS"]),
     ],
@@ -188,7 +188,8 @@ def test_a_project_may_be_elsewhere_if_its_manifest_is_here(make_dag: MakeDag, p
 
 def test_a_missing_manifest_is_refused(make_dag: MakeDag, project: Path) -> None:
     (project / "target" / "manifest.json").unlink()
-    error_of(make_dag, str(project / "target" / "manifest.json"), "dbt parse", "manifest_path")
+    manifest_only = {"render_config": RenderConfig(load_method=LoadMode.DBT_MANIFEST)}
+    error_of(lambda: make_dag(**manifest_only), str(project / "target" / "manifest.json"), "dbt parse", "manifest_path")
 
 
 def test_a_broken_manifest_is_refused(make_dag: MakeDag, project: Path) -> None:
@@ -196,9 +197,11 @@ def test_a_broken_manifest_is_refused(make_dag: MakeDag, project: Path) -> None:
     error_of(make_dag, "manifest.json", "dbt parse")
 
 
-def test_an_empty_project_is_refused(make_dag: MakeDag, tmp_path: Path) -> None:
+def test_an_empty_project_has_a_producer_and_no_more(make_dag: MakeDag, tmp_path: Path) -> None:
     folder = write_project(tmp_path / "nothing")
-    error_of(lambda: make_dag(project_config=ProjectConfig(dbt_project_path=folder)), "no models, seeds or snapshots")
+    assert make_dag(project_config=ProjectConfig(dbt_project_path=folder)).task_ids == ["dbt_producer_watcher"]
+    mode = ExecutionConfig(execution_mode=ExecutionMode.LOCAL)
+    assert make_dag(project_config=ProjectConfig(dbt_project_path=folder), execution_config=mode).task_ids == ["nothing_selected"]
 
 
 def test_a_home_path_is_understood(make_dag: MakeDag, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

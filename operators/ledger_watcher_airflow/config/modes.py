@@ -98,10 +98,20 @@ class AssetMode(str, Enum):
 
 
 class LoadMode(str, Enum):
-    """Where the nodes of the DAG come from."""
+    """Where the nodes of the DAG come from. With each of them, dbt alone decides which of them ``select`` and ``exclude`` mean."""
 
     AUTOMATIC = "automatic"
+    """What is given: a plan, an output of ``dbt ls``, a manifest. Else the project: dbt itself if there is a selection or no manifest in ``target``."""
     DBT_MANIFEST = "dbt_manifest"
+    """manifest.json; for a selection, dbt is asked too."""
+    DBT_LS = "dbt_ls"
+    """dbt is asked (``dbt ls``) when the DAG file is parsed and the project, dbt or what it is told has changed; its answer is kept."""
+    DBT_LS_FILE = "dbt_ls_file"
+    """What ``dbt ls --output json`` printed into a file: exactly these nodes are drawn and built."""
+    PLAN = "plan"
+    """A file of ``ledger-watcher plan``, which needs neither dbt nor the project where the DAG file is parsed."""
+    CUSTOM = "custom"
+    """Refused: here nothing but dbt reads a project."""
 
 
 def take_member(config: object, name: str, choices: type[Enum]) -> None:

@@ -33,7 +33,9 @@ class ProjectConfig:
     """The dbt project.
 
     :param dbt_project_path: folder of ``dbt_project.yml``, where dbt runs. It may be given as ``ExecutionConfig(dbt_project_path=...)`` instead.
-    :param manifest_path: the manifest that the DAG is drawn from; ``target/manifest.json`` of the project if not given.
+    :param manifest_path: the manifest that the DAG is drawn from: a path, or a URI that fsspec knows; ``target/manifest.json`` of the project if not
+        given (see :class:`LoadMode`).
+    :param manifest_conn_id: Airflow connection for that URI; the environment's own credentials if not given.
     :param project_name: what to call the project where it has to have a name; from the manifest if not given.
     :param dbt_vars: ``--vars`` of every dbt command.
     :param env_vars: environment variables for dbt.
@@ -43,6 +45,7 @@ class ProjectConfig:
 
     dbt_project_path: str | Path | None = field(default=None, kw_only=False)
     manifest_path: str | Path | None = None
+    manifest_conn_id: str | None = None
     project_name: str | None = None
     dbt_vars: Mapping[str, Any] = field(default_factory=dict)
     env_vars: Mapping[str, str] = field(default_factory=dict)
@@ -64,11 +67,6 @@ class ProjectConfig:
             raise ConfigError("Where is the dbt project? Give ProjectConfig(dbt_project_path='...'), the folder of dbt_project.yml.")
         return Path(self.dbt_project_path).expanduser()
 
-    @property
-    def manifest(self) -> Path:
-        """The manifest's path."""
-        return Path(self.manifest_path).expanduser() if self.manifest_path else self.project_dir / "target" / "manifest.json"
-
     def names_profile(self, name: str) -> bool:
         """Whether ``dbt_project.yml``, here and now, names this profile."""
         try:
@@ -80,17 +78,14 @@ class ProjectConfig:
     def check(self) -> None:
         """Raise :class:`ConfigError` for a folder that is there but is no dbt project.
 
-        A folder that is absent is no error here: the project may live only where the producer runs.
+        A folder that is absent is no error here: the project may live only where dbt runs.
         """
         if self.project_dir.is_dir() and not (self.project_dir / "dbt_project.yml").is_file():
             raise ConfigError(
                 f"{self.project_dir} is not a dbt project: it has no dbt_project.yml. Correct ProjectConfig(dbt_project_path=...)."
             )
-        if not self.project_dir.is_dir() and not self.manifest_path:
-            raise ConfigError(
-                f"There is no dbt project at {self.project_dir}. Correct ProjectConfig(dbt_project_path=...), or, if the project is only where the "
-                "producer runs, give ProjectConfig(manifest_path=...) as well."
-            )
+        if self.manifest_conn_id is not None and self.manifest_path is None:
+            raise ConfigError("ProjectConfig(manifest_conn_id=...) is for manifest_path='...'; give that, or leave it out.")
 
 
 @names_checked(_PROFILE_INSTEAD)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import SourceRenderingBehavior, TestBehavior
+from ledger_watcher.project import Selection, SourceRenderingBehavior, TestBehavior
 from ledger_watcher_airflow.config.arguments import names_checked
 from ledger_watcher_airflow.config.modes import AssetMode, LoadMode, take_member
+from ledger_watcher_airflow.late import refuse_late
 from ledger_watcher_airflow.nodes import DbtNode, DbtResourceType
 
 NODE, FOLDER, TAG = "node", "folder", "tag"
@@ -27,7 +29,7 @@ _GROUPED = (DbtResourceType.MODEL, DbtResourceType.SEED, DbtResourceType.SNAPSHO
 _INSTEAD = {
     "dbt_deps": "write ProjectConfig(install_dbt_deps=True)",
     "env_vars": "write ProjectConfig(env_vars={...})",
-    "enable_mock_profile": "a profile of an Airflow connection is never read at parse; leave it out",
+    "enable_mock_profile": "a profile of an Airflow connection is read when dbt is started, at parse only if dbt has to be asked; leave it out",
     "airflow_vars_to_purge_dbt_ls_cache": "what is drawn is cached by the contents of what it comes from; leave it out",
     "node_conversion_by_task_group": "a converter is asked for each task, that of a node's tests with DbtResourceType.TEST; leave it out",
 }
@@ -38,7 +40,14 @@ _INSTEAD = {
 class RenderConfig:
     """How the project becomes tasks.
 
-    :param load_method: ``DBT_MANIFEST``, which is also what ``AUTOMATIC`` means.
+    :param select: and ``exclude``, in dbt's words, or ``selector``, one of the project's YAML selectors: what is drawn, and built. dbt itself decides
+        what that means: where the DAG file is parsed, or where the plan was made. Tests and sources that are not selected are not drawn either.
+    :param load_method: where the nodes come from, see :class:`LoadMode`.
+    :param plan_path: a file of ``ledger-watcher plan``: a path, or a URI that fsspec knows. If a selection is given too, it must be that of the plan.
+    :param plan_conn_id: Airflow connection for that URI; the environment's own credentials if not given.
+    :param dbt_ls_path: the output of ``dbt ls --output json``, likewise a path or a URI.
+    :param dbt_executable_path: the dbt that is asked; that of the execution if not given, else that of this environment.
+    :param dbt_project_path: the project where the DAG file is parsed, if that is another folder than where dbt runs.
     :param test_behavior: where tests show, see :class:`TestBehavior`.
     :param should_detach_multiple_parents_tests: ``True``: a test of several nodes is a task of its own. ``False``: it counts for each of them, in a
         task ``<node>.shared_test`` that holds up nobody; one that dbt lets nodes wait for is a task of its own, too.
@@ -65,7 +74,15 @@ class RenderConfig:
         whole project, since Airflow hands all of it around with every task.
     """
 
+    select: str | Sequence[str] = ()
+    exclude: str | Sequence[str] = ()
+    selector: str | None = None
     load_method: LoadMode = LoadMode.AUTOMATIC
+    plan_path: str | Path | None = None
+    plan_conn_id: str | None = None
+    dbt_ls_path: str | Path | None = None
+    dbt_executable_path: str | Path | None = None
+    dbt_project_path: str | Path | None = None
     test_behavior: TestBehavior = TestBehavior.AFTER_EACH
     should_detach_multiple_parents_tests: bool = True
     emit_datasets: bool = True
@@ -85,6 +102,12 @@ class RenderConfig:
 
     def __post_init__(self) -> None:
         take_member(self, "load_method", LoadMode)
+        refuse_late(
+            "RenderConfig({}=...)",
+            {name: getattr(self, name) for name in ("select", "exclude", "selector")},
+            "the tasks have to be drawn before; in operator_args it narrows what is built",
+        )
+        self._check_load()
         take_member(self, "test_behavior", TestBehavior)
         take_member(self, "asset_mode", AssetMode)
         for name in (*_FLAGS, *(("docs",) if self.docs is not None else ())):
@@ -145,3 +168,34 @@ class RenderConfig:
                     f"RenderConfig({name}) is about tasks of single nodes, but with granularity={self.granularity!r} a task stands for many; leave "
                     "one of them out."
                 )
+
+    @property
+    def selection(self) -> Selection:
+        """What dbt is told to select."""
+        return Selection.of(self.select, self.exclude, self.selector)
+
+    def _check_load(self) -> None:
+        mode, selection = self.load_method, self.selection
+        if mode is LoadMode.CUSTOM:
+            raise ConfigError(
+                "LoadMode.CUSTOM is a parser of its own that guesses what dbt would make of a project; here only dbt reads it: take "
+                "LoadMode.AUTOMATIC, or a plan (`ledger-watcher plan`) where there is no dbt."
+            )
+        needs = {"plan_path": LoadMode.PLAN, "dbt_ls_path": LoadMode.DBT_LS_FILE}
+        given = [name for name in needs if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError("RenderConfig(plan_path=..., dbt_ls_path=...): each of them says what is drawn; leave one of them out.")
+        for name, its in needs.items():
+            if mode is its and name not in given:
+                raise ConfigError(f"RenderConfig(load_method=LoadMode.{mode.name}) needs {name}='...'.")
+            if name in given and mode not in (its, LoadMode.AUTOMATIC):
+                raise ConfigError(
+                    f"RenderConfig({name}=...) is for LoadMode.{its.name}, load_method says {mode.name}; leave one of them out."
+                )
+        if self.plan_conn_id is not None and self.plan_path is None:
+            raise ConfigError("RenderConfig(plan_conn_id=...) is for plan_path='...'; give that, or leave it out.")
+        if self.dbt_ls_path is not None and selection:
+            raise ConfigError(
+                "RenderConfig(dbt_ls_path=...) says which nodes are selected, so select, exclude and selector have no meaning beside it: give them "
+                "to the `dbt ls` that writes the file, or leave dbt_ls_path out."
+            )

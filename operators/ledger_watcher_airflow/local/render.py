@@ -53,8 +53,8 @@ class LocalTasks:
             **{name: value for name, value in rest.items() if name in ours},
         }
 
-    def begin(self, _graph: Sequence[TaskSpec], view: ProjectView, config: RenderConfig) -> None:
-        """Learn what the tasks are of.
+    def begin(self, graph: Sequence[TaskSpec], view: ProjectView, config: RenderConfig) -> None:
+        """Learn what the tasks are of. If there are none, create one that does nothing: in a bigger DAG something may wait for the group.
 
         :raises ConfigError: sources are to be shown.
         """
@@ -63,6 +63,8 @@ class LocalTasks:
                 "RenderConfig(source_rendering_behavior=...) is for one run of dbt that checks all sources; with ExecutionMode."
                 f"{self._mode.upper()} leave it out, or use DbtSourceLocalOperator in a task of your own."
             )
+        if not graph:
+            EmptyOperator(task_id="nothing_selected", **self._task_args)
         self._view, self._behavior = view, config.test_behavior
         self._emits = config.emit_datasets
 
@@ -98,11 +100,11 @@ def command_for(nodes: Iterable[str], behavior: TestBehavior) -> str:
 def _without_task(nodes: Iterable[str], view: ProjectView) -> list[str]:
     """What these nodes need and what has no task of its own (functions): it is made together with each node that needs it."""
     found: set[str] = set()
-    left = list(nodes)
+    left, made = list(nodes), {node.unique_id for node in view.of_type(WITHOUT_TASK)}
     while left:
         node = view.nodes.get(left.pop())
         parents = [view.nodes[parent] for parent in (node.parents if node is not None else ()) if parent in view.nodes]
-        more = [parent.unique_id for parent in parents if parent.resource_type in WITHOUT_TASK and parent.unique_id not in found]
+        more = [parent.unique_id for parent in parents if parent.unique_id in made and parent.unique_id not in found]
         found.update(more)
         left += more
     return sorted(found)

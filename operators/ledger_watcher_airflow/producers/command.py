@@ -142,6 +142,7 @@ def producer_command(
         *([("--deps",)] if build.flags.install_deps else []),
         *([("--tests-last",)] if build.tests_last else []),
         *_sources(nodes),
+        *_exactly(build.exactly),
     ]
     return ProducerCommand(
         task_id=PRODUCER_TASK_ID,
@@ -186,6 +187,20 @@ def _sources(nodes: Sequence[str]) -> list[Word]:
     from ledger_watcher.packing import pack  # noqa: PLC0415 - few DAG files need it
 
     return [("--freshness",), (f"--sources={pack(sources)}",)]
+
+
+def _exactly(nodes: Sequence[str]) -> list[Word]:
+    if not nodes:
+        return []
+    from ledger_watcher.packing import pack  # noqa: PLC0415 - few DAG files need it
+
+    packed = pack(nodes)
+    if len(packed) > _LIMIT:
+        raise ConfigError(
+            f"The names of the {len(nodes)} nodes of RenderConfig(dbt_ls_path=...) take {len(packed)} characters, more than the {_LIMIT} that fit into the "
+            "command of the producer: select them with RenderConfig(select=...), or with a plan (`ledger-watcher plan`)."
+        )
+    return [(f"--exactly={packed}",)]
 
 
 def _check_no_mapping(build: DbtCall) -> None:

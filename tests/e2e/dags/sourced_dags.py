@@ -1,4 +1,4 @@
-"""Sources, one of them stale, and a test that fails when all is built."""
+"""Sources, one of them stale, and a test that fails when all is built; drawn from a plan that leaves a model out."""
 
 from __future__ import annotations
 
@@ -26,5 +26,9 @@ DbtDag(
     project_config=ProjectConfig(dbt_project_path=HERE / "sourced"),
     profile_config=ProfileConfig(profile_name="sourced", profiles_yml_filepath=HERE / "sourced" / "profiles.yml"),
     execution_config=ExecutionConfig(ledger_uri=str(HERE / "ledger")),
-    render_config=RenderConfig(source_rendering_behavior=SourceRenderingBehavior.ALL, test_behavior=TestBehavior.AFTER_ALL),
+    render_config=RenderConfig(
+        plan_path=HERE / "sourced.json",
+        source_rendering_behavior=SourceRenderingBehavior.ALL,
+        test_behavior=TestBehavior.AFTER_ALL,
+    ),
 )
