@@ -40,8 +40,10 @@ _INSTEAD = {
 class RenderConfig:
     """How the project becomes tasks.
 
-    :param select: and ``exclude``, in dbt's words, or ``selector``, one of the project's YAML selectors: what is drawn, and built. dbt itself decides
-        what that means: where the DAG file is parsed, or where the plan was made. Tests and sources that are not selected are not drawn either.
+    :param select: in dbt's words, what is drawn, and built. dbt itself decides what that means: where the DAG file is parsed, or where the plan was
+        made. Tests and sources that are not selected are not drawn either.
+    :param exclude: in dbt's words, what is not, though it is selected.
+    :param selector: instead of ``select``, one of the project's YAML selectors.
     :param load_method: where the nodes come from, see :class:`LoadMode`.
     :param plan_path: a file of ``ledger-watcher plan``: a path, or a URI that fsspec knows. If a selection is given too, it must be that of the plan.
     :param plan_conn_id: Airflow connection for that URI; the environment's own credentials if not given.
