@@ -110,7 +110,7 @@ class InProcessDbt:
             self._thread = threading.get_ident()
             if self.interrupted:  # while dbt was imported; from here on an interrupt is an exception
                 return INTERRUPTED
-            result = runner.invoke(list(self._launch.argv))
+            result = self._call(runner)
         except BaseException as error:  # noqa: BLE001 - hit between dbt's own handling and here
             self._outside(error)
             return 2
@@ -122,6 +122,10 @@ class InProcessDbt:
             return 0 if result.success else 1
         self._outside(result.exception)
         return 2
+
+    def _call(self, runner: Any) -> Any:  # noqa: ANN401 - dbt's
+        """Where a signal is a KeyboardInterrupt: in the lines around it, one would end whoever called :meth:`run`."""
+        return runner.invoke(list(self._launch.argv))
 
     def _strike_first(self) -> None:
         if not self._struck.is_set():  # by a SIGINT from elsewhere: twice at once, and dbt would stop cancelling
@@ -193,12 +197,14 @@ class InProcessDbt:
             self.raised = self.raised or error
             self._on_sigint(signum, frame)
 
-    def _on_sigint(self, _signum: int, _frame: FrameType | None) -> None:
+    def _on_sigint(self, _signum: int, frame: FrameType | None) -> None:
         self.interrupted = True
-        self._struck.set()
         self._escalation.ask()
-        if self._thread is not None:
-            raise KeyboardInterrupt
+        while frame is not None:
+            if frame.f_code is InProcessDbt._call.__code__:
+                self._struck.set()
+                raise KeyboardInterrupt
+            frame = frame.f_back
 
 
 @contextmanager

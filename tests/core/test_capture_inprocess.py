@@ -243,15 +243,15 @@ def test_a_dbt_that_waits_for_ever_is_interrupted_once_more(make: Callable[..., 
     here, interrupts = threading.Event(), []
 
     def body(_stub: Stub) -> bool:
-        here.set()
         try:
+            here.set()
             threading.Event().wait(PATIENCE)
         except KeyboardInterrupt:
             interrupts.append(1)
             threading.Event().wait(PATIENCE)
         return True
 
-    dbt = make(body, grace=0.05)
+    dbt = make(body, grace=0.5)
     main = threading.get_ident()
 
     def interrupt() -> None:
@@ -264,6 +264,21 @@ def test_a_dbt_that_waits_for_ever_is_interrupted_once_more(make: Callable[..., 
     with running(interrupt):
         assert dbt.run() == 2
     assert interrupts == [1]
+
+
+def test_an_interrupt_just_behind_dbt_hits_nobody_else(make: Callable[..., InProcessDbt], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one, of a dbt that ends for the first one meanwhile."""
+    outside = InProcessDbt._outside
+
+    def late(self: InProcessDbt, error: BaseException) -> None:
+        signal.raise_signal(signal.SIGINT)
+        outside(self, error)
+
+    monkeypatch.setattr(InProcessDbt, "_outside", late)
+    dbt = make(lambda _: True)
+    monkeypatch.setattr(Stub, "invoke", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert dbt.run() == 2
+    assert dbt.interrupted
 
 
 def test_dbt_is_installed_here() -> None:
