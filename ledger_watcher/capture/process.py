@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import FrameType
 from typing import IO, Any
 
 from ledger_watcher import codec
@@ -67,17 +68,17 @@ class DbtProcess:
         :raises ConfigError: the executable cannot be started.
         """
         # A timeout of the caller's that strikes from here on would leave dbt behind: it has to wait until it can be taken care of.
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        held = _Held()
         try:
-            self._process = process = self._start(unblocked)
+            self._process = process = self._start(held.mask)
             readers = [self._reader(process.stdout, self._on_stdout), self._reader(process.stderr, self._on_text)]
             warden = Warden(process.pid, self._grace)
             self._escalation.start()
         except BaseException:
             self._kill_group(signal.SIGKILL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+            held.release()
             raise
-        returncode = self._wait(process, unblocked)
+        returncode = self._wait(process, held)
         self._escalation.ended()
         warden.dismiss()
         self._drain(readers)
@@ -119,10 +120,10 @@ class DbtProcess:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
 
-    def _wait(self, process: subprocess.Popen[bytes], mask: _Mask) -> int:
+    def _wait(self, process: subprocess.Popen[bytes], held: _Held) -> int:
         while True:
             try:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what has come meanwhile strikes here
+                held.release()  # what has come meanwhile strikes here
                 # With a timeout it looks up every 50 ms. Without one, a signal that comes just before the wait begins is not handled
                 # until dbt has ended: Python runs handlers in this thread only.
                 return process.wait(timeout=_LONG)
@@ -183,6 +184,33 @@ class DbtProcess:
     def _on_text(self, raw: bytes) -> None:
         self._console.text(raw)
         self._tail.append(plain(raw.decode("utf-8", "replace")).rstrip()[:_TAIL_WIDTH])
+
+
+class _Held:
+    """Signals wait from now until :meth:`release`.
+
+    To block them is not enough where other threads run: the system then gives a signal to one of those, and Python calls its handler in the
+    main thread all the same. So handlers are held back, too.
+    """
+
+    def __init__(self) -> None:
+        self.mask: _Mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self._came: list[int] = []
+        self._handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in signal.valid_signals():
+                if callable(handler := signal.getsignal(number)):
+                    self._handlers[number] = handler
+                    signal.signal(number, lambda number, _frame: self._came.append(number))
+
+    def release(self) -> None:
+        """Handle what has come. What a handler raises is raised, and the next call goes on from there; one call more than needed is none."""
+        for number, handler in list(self._handlers.items()):
+            signal.signal(number, handler)
+            del self._handlers[number]
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+        while self._came:
+            signal.raise_signal(self._came.pop(0))
 
 
 def _event(raw: bytes) -> Mapping[str, Any] | None:

@@ -195,6 +195,35 @@ def test_an_exception_from_outside_interrupts_dbt_first(dbt: FakeDbt, error: typ
     assert type(run.process.raised) is (TimeoutError if error is TimeoutError else type(None))
 
 
+def test_a_timeout_that_strikes_while_dbt_is_started_interrupts_it(dbt: FakeDbt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may be the one that gets the signal: to block it in this one does not keep Python from calling the handler here."""
+    other, over = threading.Thread(target=lambda: over.wait(PATIENCE)), threading.Event()
+
+    class Warden(process_module.Warden):
+        def __init__(self, pid: int, grace: float) -> None:
+            assert other.ident is not None
+            signal.pthread_kill(other.ident, signal.SIGUSR1)
+            threading.Event().wait(0.3)
+            super().__init__(pid, grace)
+
+    def strike(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(process_module, "Warden", Warden)
+    run = Run(dbt, WAIT)
+    other.start()
+    before = signal.signal(signal.SIGUSR1, strike)
+    try:
+        run()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        over.set()
+        other.join()
+    assert run.exit_code in (1, 128 + signal.SIGINT)
+    assert run.process.interrupted
+    assert type(run.process.raised) is TimeoutError
+
+
 def test_a_child_that_holds_the_output_open_does_not_hold_us(dbt: FakeDbt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ledger_watcher.capture.process._DRAIN", 0.1)
     run = Run(dbt, "pid = os.fork()\nif pid:\n    text(f'child {pid}'); os._exit(0)\nelse:\n    time.sleep(60)")
