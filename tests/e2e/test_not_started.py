@@ -11,16 +11,16 @@ from tests.e2e.test_runs import PRODUCER, states, worker_logs
 BROKEN = ("good.run", "good.test", "bad_run", "below_bad_run", "beside_run", "tested.run", "tested.test", "below_tested_run")
 
 
-def trigger(airflow: AirflowStack, *, fail: bool) -> dict[str, str]:
-    """A run of both DAGs with a gate, by DAG."""
-    for dag_id in ("gated", "gated_anyway"):
+def trigger(airflow: AirflowStack, *dag_ids: str, fail: bool) -> dict[str, str]:
+    """A run of each of these DAGs with a gate, by DAG."""
+    for dag_id in dag_ids:
         airflow.wait_for_dag(dag_id, 60)
-    return {dag_id: airflow.trigger(dag_id, conf={"fail": fail}) for dag_id in ("gated", "gated_anyway")}
+    return {dag_id: airflow.trigger(dag_id, conf={"fail": fail}) for dag_id in dag_ids}
 
 
 def test_a_branch_before_the_groups_skips_all_of_them(airflow: AirflowStack) -> None:
     """Those below sources too, which run below skipped ones. A task that runs in any case fails and says why there is nothing to show."""
-    runs = trigger(airflow, fail=False)
+    runs = trigger(airflow, "gated", "gated_anyway", fail=False)
     assert airflow.wait_for_run("gated", runs["gated"]) == "success"
     found = states(airflow, "gated", runs["gated"])
     assert found.pop("way") == "success"
@@ -39,7 +39,8 @@ def test_a_branch_before_the_groups_skips_all_of_them(airflow: AirflowStack) -> 
 
 
 def test_what_failed_before_the_groups_fails_all_of_them(airflow: AirflowStack) -> None:
-    runs = trigger(airflow, fail=True)
+    """What is to run in any case makes the run green if it is a task like others, and does not if it is a teardown."""
+    runs = trigger(airflow, "gated", "gated_anyway", "gated_notice", fail=True)
     assert airflow.wait_for_run("gated", runs["gated"]) == "failed"
     found = states(airflow, "gated", runs["gated"])
     assert found.pop("way") == "failed"
@@ -47,10 +48,14 @@ def test_what_failed_before_the_groups_fails_all_of_them(airflow: AirflowStack) 
 
     assert airflow.wait_for_run("gated_anyway", runs["gated_anyway"]) == "failed"
     anyway = states(airflow, "gated_anyway", runs["gated_anyway"])
+    assert anyway.pop("clean") == "success"
     assert anyway == {"way": "failed", f"dbt.{PRODUCER}": "upstream_failed", **{f"dbt.{name}": "failed" for name in BROKEN}}
     text = airflow.logs("gated_anyway", runs["gated_anyway"], "dbt.bad_run")
     assert "the producer ended as upstream_failed" in text
     assert "a task before the producer failed" in text
+
+    assert airflow.wait_for_run("gated_notice", runs["gated_notice"]) == "success"
+    assert states(airflow, "gated_notice", runs["gated_notice"])[f"dbt.{PRODUCER}"] == "upstream_failed"
 
 
 @pytest.mark.parametrize("end", ["skipped", "removed"])

@@ -49,6 +49,10 @@ with DAG("gated", **COMMON):
     )
 
 with DAG("gated_anyway", **COMMON):  # its nodes' tasks run whatever was before them, so they wait for a producer that does not
-    way() >> DbtTaskGroup("dbt", **dbt("broken", {}, trigger_rule="all_success"), operator_args={"trigger_rule": "all_done"})
+    clean = EmptyOperator(task_id="clean").as_teardown()
+    way() >> DbtTaskGroup("dbt", **dbt("broken", {}, trigger_rule="all_success"), operator_args={"trigger_rule": "all_done"}) >> clean
+
+with DAG("gated_notice", **COMMON):
+    way() >> DbtTaskGroup("dbt", **dbt("broken", {})) >> EmptyOperator(task_id="notice", trigger_rule="all_done")
 
 DbtDag("held", **COMMON, **dbt("broken", {}, pool="no_such_pool"))
