@@ -44,7 +44,7 @@ COMMANDS = {
     "Seed": Command(words=("seed",), takes=_BUILDING, narrowable=True, warns=True),
     "Snapshot": Command(words=("snapshot",), takes=_CHECKING, narrowable=True, warns=True),
     "Test": Command(words=("test",), takes=_CHECKING, narrowable=True, warns=True),
-    "Source": Command(words=("source", "freshness"), takes=_CHECKING, warns=True),
+    "Source": Command(words=("source", "freshness"), takes=_CHECKING, narrowable=True, warns=True),
     "Compile": Command(words=("compile",), takes=_BUILDING),
     "Clone": Command(words=("clone",), takes=_BUILDING),
     "LS": Command(words=("ls",), takes=SELECTION),

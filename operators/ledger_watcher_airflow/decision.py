@@ -40,6 +40,13 @@ TERMINAL = frozenset({"success", "failed", "upstream_failed", "skipped", "remove
 """States of the producer's task after which no more is written. The others, ``None`` included, mean: wait."""
 
 
+_NOT_STARTED = {
+    "upstream_failed": "a task before the producer failed: mend that, and clear it with its downstream",
+    "skipped": "a branch, a short circuit or a person skipped the producer: if these nodes are to be built, clear it together with their tasks",
+    "removed": "the run has no such task any more: the DAG was changed, or somebody deleted it; clear the whole run",
+}
+"""Why dbt was not started at all, by the state of the producer's task, and what to do."""
+
 _SEVERAL = 2
 
 RECOVERING = "recovering"
@@ -222,6 +229,8 @@ def _without_record(unique_id: str, watcher: Watcher, state: RunState, producer:
             )
         return Verdict(Kind.RECOVER, f"the producer succeeded without a record of {unique_id} for this try{_earlier(state, unique_id)}")
     cause = f": {attempt.finished.message}" if attempt is not None and attempt.finished is not None and attempt.finished.message else ""
+    if attempt is None and producer in _NOT_STARTED:
+        cause = f"; dbt was not started, because {_NOT_STARTED[producer]}"
     reason = f"the producer ended as {producer} before dbt finished {unique_id}{cause}{_earlier(state, unique_id)}"
     first = Kind.SKIP if producer == "skipped" and watcher.lenient else Kind.FAIL
     return Verdict(first if watcher.try_number <= 1 else Kind.RECOVER, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,9 @@ KNOWN_ARGUMENTS = FLAGS | {*_VIRTUALENV, *_CALLBACK, *_WAITING, "outlets", "inle
 """What ``operator_args`` may hold besides the arguments that every task of Airflow has."""
 _PLACE = ("queue", "executor", "executor_config")
 """What says where a task runs. A node's task is on a worker to run dbt again, which may be nowhere but where the producer is."""
+
+_DEFAULT_POOL = "default_pool"
+"""Airflow's own (airflow/models/pool.py), which is without ``include_deferred`` unless somebody says so."""
 
 
 class WatchedTasks:
@@ -139,11 +143,28 @@ class WatchedTasks:
 
     def end(self, tasks: Sequence[BaseOperator]) -> None:
         """Create what comes after all of ``tasks``, and have the producer answer for nodes that none of them mirrors."""
+        waiting = [task for task in tasks if isinstance(task, DbtConsumerWatcherSensor)]
+        self._warn_of_pool(waiting)
         if isinstance(self._producer, DbtProducerWatcherOperator):
-            mirrored = {unique_id for task in tasks if isinstance(task, DbtConsumerWatcherSensor) for unique_id in task.nodes}
+            mirrored = {unique_id for task in waiting for unique_id in task.nodes}
             self._producer.answer_for(set(self._producer.nodes) - mirrored)
         if self._told:
             asset_tasks(self._told, [self._producer, *tasks], ledger=self._ledger, ledger_group=self._group, task_args=self._task_args)
+
+    def _warn_of_pool(self, waiting: Sequence[DbtConsumerWatcherSensor]) -> None:
+        """Say that these may keep the producer from starting, where they share a pool that somebody chose: what it counts is not known here."""
+        pool = self._producer.pool
+        sharing = [task for task in waiting if task.pool == pool and (task.deferrable or task.mode == "poke")]
+        if pool == _DEFAULT_POOL or not sharing:
+            return
+        hold = "with include_deferred, it counts them while they wait" if sharing[0].deferrable else "they hold its slots while they wait"
+        others = f" and {len(sharing) - 1} more" if len(sharing) > 1 else ""
+        warnings.warn(
+            f"The producer {self._producer.task_id} waits for a slot of the pool {pool!r}, and {sharing[0].task_id}{others}, which wait for the "
+            f"producer, are in it, too: {hold}, and if they fill it, none of them ever ends. Give the producer a pool of its own, "
+            "ExecutionConfig(setup_operator_args={'pool': ...}), or leave include_deferred off.",
+            stacklevel=5,  # the DAG file
+        )
 
     def _may_be_converted(self, spec: TaskSpec, config: RenderConfig) -> bool:
         """A task that may be a user's own, so that a command, which is made before, has to answer for its nodes."""

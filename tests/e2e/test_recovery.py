@@ -32,12 +32,15 @@ PROJECTS = {
     "killed_retried": SLOW,
     "killed_triggerer": SLOW,
     "killed_recovery": SLOW,
+    "lost_recovery": SLOW,
     "timed_out": (*SLOW, "slow.yml"),
     "two_runs": GATE,
     "backfilled": GATE,
 }
 OPEN = ("cleared_nodes", "cleared_whole", "two_runs")
-AT_ONCE = ("flaky", "wide", "cleared_nodes", "cleared_failed", "cleared_whole", "created_again", "marked", "timed_out")
+BUILT = ("killed_recovery", "lost_recovery")
+"""Whose first run builds everything, as it is: what is of interest is a recovery that comes after it."""
+AT_ONCE = ("flaky", "wide", "cleared_nodes", "cleared_failed", "cleared_whole", "created_again", "marked", "timed_out", *BUILT)
 """Whose first runs are started together: what is of interest comes after them."""
 
 
@@ -48,6 +51,8 @@ def scene(airflow: AirflowStack, home: Path) -> Callable[[str], Scene]:
     found = {name: Scene(airflow, home, name) for name in PROJECTS}
     for name in OPEN:
         found[name].open_gate()
+    for name in BUILT:
+        found[name].switch("slow.go").touch()
     moved_on = found["moved_on"].folder
     shutil.copy(moved_on / "target" / "manifest.json", moved_on / "deployed.json")
     (moved_on / "models" / "below.sql").unlink()
@@ -195,16 +200,13 @@ def test_a_project_that_moved_on_is_named(scene: Callable[[str], Scene]) -> None
 
 
 def test_a_killed_producer_is_named_or_goes_on(scene: Callable[[str], Scene]) -> None:
-    """Its process, its supervisor too, or with a try left, which builds what the killed one had not."""
-    task, worker, retried = scene("killed_task"), scene("killed_worker"), scene("killed_retried")
-    for one in (task, worker, retried):
+    """Its process, without a try left or with one, which builds what the killed one had not."""
+    task, retried = scene("killed_task"), scene("killed_retried")
+    for one in (task, retried):
         one.start()
-    for one in (worker, task, retried):
-        one.touched("slow.began")
-        one.reach("first_run", "success")
-        one.airflow.kill_task(one.dag_id, "one", PRODUCER, supervisor=one is worker)
-        if one is retried:
-            one.switch("slow.go").touch()
+    for one in (task, retried):
+        kill_producer(one)
+    retried.switch("slow.go").touch()
     assert retried.end() == "success"
     first, second = retried.attempts()
     assert first.finished is None
@@ -213,17 +215,40 @@ def test_a_killed_producer_is_named_or_goes_on(scene: Callable[[str], Scene]) ->
     assert second.built == {"slow": 1, "slow_too": 1, "below_slow": 1}
     assert retried.workers() == {PRODUCER: 2}
     assert retried.tries()["slow_run"] == 1
-    for one in (task, worker):
-        assert one.end() == "failed"
-        assert one.tasks() == {
-            PRODUCER: "failed",
-            "first_run": "success",
-            "slow_run": "failed",
-            "slow_too_run": "failed",
-            "below_slow_run": "upstream_failed",
-        }
-        assert "the producer ended as failed before dbt finished" in one.log("slow_run")
-        assert one.workers() == {PRODUCER: 1}
+    ended_as_killed(task)
+
+
+def test_a_worker_that_is_gone_is_noticed_by_all_who_wait_for_it(scene: Callable[[str], Scene]) -> None:
+    """With the supervisor, nobody tells Airflow of the end: it misses the heartbeats. One worker ran a producer, the other one a recovery."""
+    producer, recovery = scene("killed_worker"), scene("lost_recovery")
+    producer.start()
+    runner = begin_recovery(recovery)
+    recovery.airflow.kill_task(recovery.dag_id, "one", runner, supervisor=True)
+    recovery.switch("slow.go").touch()
+    kill_producer(producer, supervisor=True)
+    ended_as_killed(producer)
+    taken_up(recovery, runner)
+
+
+def kill_producer(scene: Scene, *, supervisor: bool = False) -> None:
+    """While it builds ``slow``, and Airflow shows what it built before."""
+    scene.touched("slow.began")
+    scene.reach("first_run", "success")
+    scene.airflow.kill_task(scene.dag_id, "one", PRODUCER, supervisor=supervisor)
+
+
+def ended_as_killed(scene: Scene) -> None:
+    """What was built stays, the others say why they have failed."""
+    assert scene.end() == "failed"
+    assert scene.tasks() == {
+        PRODUCER: "failed",
+        "first_run": "success",
+        "slow_run": "failed",
+        "slow_too_run": "failed",
+        "below_slow_run": "upstream_failed",
+    }
+    assert "the producer ended as failed before dbt finished" in scene.log("slow_run")
+    assert scene.workers() == {PRODUCER: 1}
 
 
 def test_a_killed_triggerer_loses_nothing(scene: Callable[[str], Scene]) -> None:
@@ -269,19 +294,28 @@ def test_a_timeout_ends_the_waiting_as_for_every_sensor(scene: Callable[[str], S
 def test_a_killed_recovery_is_taken_up_by_a_retry(scene: Callable[[str], Scene]) -> None:
     """Whoever mirrored it does not hang: one of the next tries builds what is left, for all."""
     killed = scene("killed_recovery")
-    killed.switch("slow.go").touch()
-    killed.start()
-    assert killed.end() == "success"
-    for name in ("slow.go", "slow.began"):
-        killed.switch(name).unlink()
-    killed.clear("slow_run", downstream=True)
-    killed.clear("slow_too_run", downstream=True)
-    killed.touched("slow.began")
-    (runner,) = (task for task, state in killed.tasks().items() if state == "running")
+    runner = begin_recovery(killed)
     killed.airflow.kill_task(killed.dag_id, "one", runner)
     killed.switch("slow.go").touch()
-    assert killed.end() == "success"
-    _, lost, *others = killed.attempts()
+    taken_up(killed, runner)
+
+
+def begin_recovery(scene: Scene) -> str:
+    """Have two nodes and what is below them built again; returns the task that runs dbt, as soon as it builds the first of them."""
+    assert scene.end() == "success"
+    for name in ("slow.go", "slow.began"):
+        scene.switch(name).unlink()
+    scene.clear("slow_run", downstream=True)
+    scene.clear("slow_too_run", downstream=True)
+    scene.touched("slow.began")
+    (runner,) = (task for task, state in scene.tasks().items() if state == "running")
+    return runner
+
+
+def taken_up(scene: Scene, runner: str) -> None:
+    """One more recovery has built all that the killed one was for."""
+    assert scene.end() == "success"
+    _, lost, *others = scene.attempts()
     assert lost.started.task_id == runner
     assert lost.finished is None
     assert len(others) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +12,10 @@ import pytest
 from airflow.sdk import DAG, task, task_group
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher_airflow import DbtTaskGroup, ExecutionConfig, ProfileConfig, bash_producer
+from ledger_watcher.ledger import RunKey
+from ledger_watcher_airflow import DbtTaskGroup, ExecutionConfig, ExecutionMode, ProfileConfig, bash_producer
 from ledger_watcher_airflow.states import states_in
+from tests.operators.commands import context, dbt_words, options, rendered
 from tests.operators.conftest import LEDGER
 
 PRODUCER = "dbt_producer_watcher"
@@ -104,6 +108,48 @@ def test_a_producer_that_is_a_command_takes_templates(configs: dict[str, Any]) -
         mapped({**configs, "execution_config": execution}, lambda word: {"vars": {"word": word}})
     command = mapped({**configs, "execution_config": execution}, lambda _: {"vars": {"word": "{{ ti.map_index }}"}})
     assert "ti.map_index" in command.get_task(f"each.dbt.{PRODUCER}").bash_command
+
+
+def test_each_index_of_a_command_has_the_ledger_that_its_tasks_look_into(configs: dict[str, Any]) -> None:
+    """What the producer says to ledger-watcher names the same run as what a node's task of that index watches, in any order of indices."""
+    execution = ExecutionConfig(ledger_uri=LEDGER, producer=bash_producer())
+    dag = mapped({**configs, "execution_config": execution}, lambda _: {"vars": {"word": "{{ ti.map_index }}"}})
+    node_task = dag.get_task("each.dbt.orders.run")
+    runs = set()
+    for index in (1, 0):
+        ctx = context(map_index=index)
+        argv = shlex.split(rendered(dag.get_task(f"each.dbt.{PRODUCER}").prepare_for_execution(), ctx).bash_command)
+        said = options(argv)
+        run = RunKey(dag_id=said["--dag-id"], run_id=said["--run-id"], group=said["--group"], map_index=int(said["--map-index"]))
+        assert run == node_task._run(ctx["ti"])
+        (variables,) = [word.removeprefix("--vars=") for word in dbt_words(argv) if word.startswith("--vars=")]
+        assert json.loads(variables) == {"word": str(index)}
+        runs.add(run.prefix)
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize("mode", [ExecutionMode.LOCAL, ExecutionMode.VIRTUALENV])
+def test_each_index_of_a_task_with_a_dbt_of_its_own_has_its_arguments(configs: dict[str, Any], mode: ExecutionMode) -> None:
+    more = {"py_requirements": ["dbt-duckdb"]} if mode.in_virtualenv else {}
+    given = {**configs, "execution_config": ExecutionConfig(execution_mode=mode)}
+    dag = mapped(given, lambda word: {"vars": {"a": word}, "env": {"A": word}, "target": word, **more})
+    for task_id in ("raw_seed", "orders.run", "orders.test", "sales_run", "history_snapshot"):
+        operator = dag.get_task(f"each.dbt.{task_id}")
+        for value in operator.call.templates.values():
+            resolve_from(value, ["one", "two"])
+        for index, word in enumerate(["one", "two"]):
+            ctx = {"ti": SimpleNamespace(map_index=index, xcom_pull=lambda **_: None)}
+            call = operator.call.rendered(lambda values, operator=operator, ctx=ctx: operator.render_template(values, ctx))
+            argv = call.argv("dbt")
+            assert (f'{{"a":"{word}"}}' in argv, call.env, argv[argv.index("--target") + 1]) == (True, {"A": word}, word)
+
+
+def test_what_says_which_nodes_is_refused_where_each_task_has_its_own(configs: dict[str, Any]) -> None:
+    given = {**configs, "execution_config": ExecutionConfig(execution_mode=ExecutionMode.LOCAL)}
+    with pytest.raises(ConfigError, match=r"operator_args\['select'\] has no meaning with ExecutionMode.LOCAL"):
+        mapped(given, lambda word: {"select": word})
+    with pytest.raises(ConfigError, match=r"operator_args\['threads'\]"):
+        mapped(given, lambda word: {"threads": word})
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,15 @@ import pytest
 from airflow.serialization.serialized_objects import DagSerialization
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher_airflow import DbtDag, DbtTaskGroup, ExecutionConfig, ExecutionMode, ProjectConfig, TestBehavior
+from ledger_watcher_airflow import (
+    DbtDag,
+    DbtTaskGroup,
+    ExecutionConfig,
+    ExecutionMode,
+    ProjectConfig,
+    SourceRenderingBehavior,
+    TestBehavior,
+)
 from ledger_watcher_airflow.assets import ASSETS_TASK_ID
 from ledger_watcher_airflow.config import RenderConfig
 from tests.projects import DBT_VERSIONS, node, real_manifest, write_project
@@ -118,6 +126,34 @@ def test_a_function_is_made_together_with_what_needs_it(make_dag: MakeDag, tmp_p
         "orders_run": ("DbtBuildLocalOperator", {ORDERS, "function.shop.outer", "function.shop.inner"}),
         "sales_run": ("DbtRunLocalOperator", {SALES}),
     }
+
+
+@pytest.mark.parametrize("behavior", list(TestBehavior))
+def test_a_source_is_checked_by_a_task_and_what_is_below_runs_if_one_of_its_parents_did(
+    make_dag: MakeDag, tmp_path: Path, behavior: TestBehavior
+) -> None:
+    limits = {"error_after": {"count": 1, "period": "day"}}
+    checked = [node(name, freshness=limits) for name in ("source.shop.web.a", "source.shop.web.b")]
+    project = write_project(
+        tmp_path / "sourced",
+        *checked,
+        node("source.shop.web.plain"),
+        node(ORDERS, "source.shop.web.a", "source.shop.web.b"),
+        node(SALES, ORDERS),
+        node("model.shop.apart", RAW),
+        node(RAW),
+    )
+    render = RenderConfig(source_rendering_behavior=SourceRenderingBehavior.ALL, test_behavior=behavior)
+    dag = make_dag(
+        execution_config=LOCAL, project_config=ProjectConfig(project), render_config=render, operator_args={"full_refresh": True}
+    )
+    found = {name: one for name, one in shown(dag).items() if name.endswith("_source")}
+    assert found == {f"web_{name}_source": ("DbtSourceLocalOperator", {f"source.shop.web.{name}"}) for name in "ab"}
+    assert {task.task_id: task.trigger_rule for task in dag.tasks if task.trigger_rule != "all_success"} == dict.fromkeys(
+        ("orders_run", "sales_run"), "none_failed_min_one_success"
+    )
+    assert not [task.task_id for task in dag.tasks if task.task_id in found and task.outlets]
+    assert edges(dag) == edges(make_dag(project_config=ProjectConfig(project), render_config=render))
 
 
 def test_a_flag_goes_to_the_commands_that_have_it(make_dag: MakeDag) -> None:

@@ -38,6 +38,11 @@ sources:
     tables:
       - name: raw
         config: {loaded_at_field: loaded, freshness: {error_after: {count: 1, period: day}}}
+      - name: new
+        identifier: raw
+        config: {loaded_at_field: (now() at time zone 'UTC'), freshness: {error_after: {count: 1, period: day}}}
+      - name: absent
+        config: {loaded_at_field: loaded, freshness: {error_after: {count: 1, period: day}}}
 models:
   - name: ver
     latest_version: 2
@@ -61,6 +66,9 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
     "test": ("DbtTestLocalOperator", {"nodes": [MUST_WARN, "test.shop.add_up"]}),
     "snapshot": ("DbtSnapshotLocalOperator", {"select": ["history"]}),
     "source": ("DbtSourceLocalOperator", {}),
+    "new source": ("DbtSourceLocalOperator", {"nodes": ["source.shop.main.new"]}),
+    "stale source": ("DbtSourceLocalOperator", {"nodes": ["source.shop.main.raw"]}),
+    "absent source": ("DbtSourceLocalOperator", {"nodes": ["source.shop.main.absent"]}),
     "compile": ("DbtCompileLocalOperator", {"select": ["ver.v1"]}),
     "operation": ("DbtRunOperationLocalOperator", {"macro_name": "say", "args": {"word": "{{ run_id }}"}}),
     "broken operation": ("DbtRunOperationLocalOperator", {"macro_name": "breaks"}),
@@ -130,7 +138,9 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
     return Said(json.loads((folder / "said.json").read_text()), console, project)
 
 
-@pytest.mark.parametrize("step", [name for name in STEPS if name not in ("source", "broken operation", "bad", "gone")])
+@pytest.mark.parametrize(
+    "step", [name for name in STEPS if name not in ("source", "stale source", "absent source", "broken operation", "bad", "gone")]
+)
 def test_it_succeeds(said: Said, step: str) -> None:
     assert said.steps[step]["error"] is None
 
@@ -157,7 +167,8 @@ def test_dbt_works_on_exactly_what_was_meant(said: Said, step: str, statuses: di
     ("step", "words"),
     [
         ("bad", ["`dbt run` failed", "model.shop.bad: Runtime Error", 'column "no_such_column" not found']),
-        ("source", ["`dbt source freshness` failed", "source.shop.main.raw"]),
+        ("source", ["`dbt source freshness` failed", "source.shop.main.raw: the newest data is of 2020-01-01", "source.shop.main.absent"]),
+        ("absent source", ["`dbt source freshness` failed", "source.shop.main.absent: "]),
         ("broken operation", ["`dbt run-operation` failed", "it broke on purpose"]),
         ("gone", ["without a word about model.shop.gone", "deploy the same version"]),
     ],
@@ -166,6 +177,15 @@ def test_a_failure_is_told_in_dbts_words(said: Said, step: str, words: list[str]
     error = said.steps[step]["error"]
     assert error.startswith("AirflowException: ")
     assert not [word for word in words if word not in error], error
+
+
+def test_a_task_of_a_stale_source_is_skipped(said: Said) -> None:
+    """As under WATCHER; the others of the project are not asked."""
+    error = said.steps["stale source"]["error"]
+    assert error.startswith("AirflowSkipException: source.shop.main.raw: the newest data is of 2020-01-01"), error
+    assert "error_after 1 day" in error
+    for step, mine in (("new source", "new"), ("stale source", "raw"), ("absent source", "absent")):
+        assert [name for name in ("new", "raw", "absent") if f"main.{name}" in said.console[step]] == [mine], said.console[step]
 
 
 def test_a_warning_is_told_to_its_callback(said: Said) -> None:

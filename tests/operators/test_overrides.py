@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.models.pool import Pool
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher_airflow import DbtDag, ExecutionConfig, ProjectConfig, bash_producer
@@ -71,6 +73,7 @@ def test_one_node_may_wait_on_a_worker(dag_of: Callable[..., DbtDag]) -> None:
     }
 
 
+@pytest.mark.filterwarnings("ignore:The producer .* pool")
 def test_the_nearer_word_counts(dag_of: Callable[..., DbtDag]) -> None:
     """default_args of the DAG, then operator_args, then the producer's or the node's own."""
     dag = dag_of(
@@ -100,6 +103,46 @@ def test_a_producer_elsewhere_has_them_too(make_dag: MakeDag) -> None:
     execution = ExecutionConfig(ledger_uri=LEDGER, producer=bash_producer(), setup_operator_args={"pool": "setup"})
     dag = make_dag(execution_config=execution)
     assert {task.task_id for task in dag.tasks if task.pool == "setup"} == {PRODUCER}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"operator_args": {"pool": "warehouse"}}, r"'warehouse', and raw_seed and 5 more, .* with include_deferred.*setup_operator_args"),
+        ({"default_args": {"pool": "warehouse"}}, "with include_deferred"),
+        ({"operator_args": {"pool": "warehouse", "deferrable": False}}, "they hold its slots while they wait"),
+    ],
+)
+def test_a_pool_that_the_waiting_tasks_may_fill_before_the_producer_starts_is_warned_of(
+    make_dag: MakeDag, more: dict[str, Any], said: str
+) -> None:
+    with pytest.warns(UserWarning, match=said) as caught:
+        make_dag(**more)
+    assert [Path(one.filename).name for one in caught] == ["conftest.py"], "the file of the DAG"
+
+
+def test_one_node_in_the_pool_of_the_producer_is_warned_of(dag_of: Callable[..., DbtDag]) -> None:
+    execution = ExecutionConfig(ledger_uri=LEDGER, setup_operator_args={"pool": "warehouse"})
+    with pytest.warns(UserWarning, match="orders.run and 1 more, which wait"):
+        dag_of({"pool": "warehouse"}, execution_config=execution)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"operator_args": {"pool": Pool.DEFAULT_POOL_NAME}},
+        {
+            "operator_args": {"pool": "warehouse"},
+            "execution_config": ExecutionConfig(ledger_uri=LEDGER, setup_operator_args={"pool": "producers"}),
+        },
+        {"operator_args": {"pool": "warehouse", "deferrable": False, "mode": "reschedule"}},  # such tasks give their slot back
+    ],
+)
+def test_no_other_pool_is_warned_of(make_dag: MakeDag, more: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        make_dag(**more)
 
 
 def test_a_task_that_may_run_dbt_is_where_the_producer_is(dag_of: Callable[..., DbtDag]) -> None:

@@ -24,7 +24,6 @@ from ledger_watcher_airflow import (
     DbtRunWatcherOperator,
     DbtSourceWatcherOperator,
     ExecutionConfig,
-    ExecutionMode,
     ProjectConfig,
     RenderConfig,
     SourceRenderingBehavior,
@@ -137,11 +136,6 @@ def test_a_function_that_would_never_be_called_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=word):
         make_dag(project_config=project, execution_config=ExecutionConfig(ledger_uri=LEDGER, **execution), render_config=render)
-
-
-def test_a_dbt_per_task_shows_no_sources(make_dag: MakeDag, project: ProjectConfig) -> None:
-    with pytest.raises(ConfigError, match="one run of dbt that checks all sources"):
-        make_dag(project_config=project, execution_config=ExecutionConfig(execution_mode=ExecutionMode.LOCAL), render_config=ALL)
 
 
 def test_an_unknown_rendering_is_refused() -> None:

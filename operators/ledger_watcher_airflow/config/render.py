@@ -56,7 +56,8 @@ class RenderConfig:
     :param emit_datasets: tell Airflow of each model, seed and snapshot that was built, see :func:`~ledger_watcher_airflow.assets.dbt_asset`.
     :param asset_mode: which task does that.
     :param source_rendering_behavior: which sources show, see :class:`SourceRenderingBehavior`. If any do, ``dbt source freshness`` runs before
-        the build, and nodes with no other sources than stale ones are skipped.
+        the build, and nodes with no other sources than stale ones are skipped. Where each task runs dbt, that of a source checks it, and nodes
+        are skipped that have nothing but skipped ones directly above them.
     :param source_pruning: leave out the sources that nothing of the project reads.
     :param exposures: show exposures as end points, ``<name>_exposure``; a converter for them shows them, too.
     :param group_nodes_by_folder: a task group for each folder of the project, one in another, as they lie: ``models.staging.orders.run``. Those of

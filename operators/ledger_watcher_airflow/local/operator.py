@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from ledger_watcher.errors import ConfigError, LedgerWatcherError
 from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_artifacts, tell_of_warnings, warnings_among
 from ledger_watcher_airflow.commands import SELECTION, Command
-from ledger_watcher_airflow.compat import AirflowException, AirflowFailException
+from ledger_watcher_airflow.compat import AirflowException, AirflowFailException, AirflowSkipException
 from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, InvocationMode, ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.late import wait_for_late
@@ -37,7 +37,8 @@ class DbtLocalBaseOperator(BaseOperator):
     :param invocation_mode: ``DBT_RUNNER`` where dbt can be imported, ``SUBPROCESS`` where it cannot or an executable is given.
     :param dbt_executable_path: the dbt to run.
     :param nodes: unique_ids: exactly these are built or tested, instead of a selection. Several such tasks may run at once on one project:
-        they leave no manifest.json and run_results.json in its target folder.
+        they leave no manifest.json and run_results.json in its target folder. Of sources, their freshness is checked, and if they are stale
+        and nothing else is wrong, the task is skipped.
     :param macro_name: what ``dbt run-operation`` runs, with the keyword arguments ``args``, whose values are templates.
     :param callback: function, or list of them, that is called when dbt has ended, however it ended, with a folder that looks like the
         project's and whose ``target`` has the artifacts of this run, with ``callback_args``, and with the keyword ``context`` if it takes it. The
@@ -169,6 +170,8 @@ class DbtLocalBaseOperator(BaseOperator):
 
     def _judge(self, result: BareResult) -> None:
         missing = sorted(set(self.nodes) - set(result.nodes))
+        if self.nodes and result.stale and not missing:
+            raise AirflowSkipException(result.error)
         if not result.ok:
             raise AirflowException(f"`{self.command}` failed (exit code {result.exit_code}): {result.error or 'its output is above.'}")
         if missing:

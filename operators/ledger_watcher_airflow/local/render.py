@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Asset, BaseOperator
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.project import TESTS, WITHOUT_TASK, ProjectView, SourceRenderingBehavior, TaskSpec, TestBehavior
+from ledger_watcher.project import SOURCES, TESTS, WITHOUT_TASK, ProjectView, TaskSpec, TestBehavior, below_sources
 from ledger_watcher_airflow.assets import dbt_asset
 from ledger_watcher_airflow.commands import COMMANDS, LIMITED, SELECTION
 from ledger_watcher_airflow.config import ExecutionConfig, ExecutionMode, ProfileConfig, ProjectConfig, RenderConfig
@@ -54,23 +54,18 @@ class LocalTasks:
         }
 
     def begin(self, graph: Sequence[TaskSpec], view: ProjectView, config: RenderConfig) -> None:
-        """Learn what the tasks are of. If there are none, create one that does nothing: in a bigger DAG something may wait for the group.
-
-        :raises ConfigError: sources are to be shown.
-        """
-        if config.source_rendering_behavior is not SourceRenderingBehavior.NONE:
-            raise ConfigError(
-                "RenderConfig(source_rendering_behavior=...) is for one run of dbt that checks all sources; with ExecutionMode."
-                f"{self._mode.upper()} leave it out, or use DbtSourceLocalOperator in a task of your own."
-            )
+        """Learn what the tasks are of. If there are none, create one that does nothing: in a bigger DAG something may wait for the group."""
         if not graph:
             EmptyOperator(task_id="nothing_selected", **self._task_args)
         self._view, self._behavior = view, config.test_behavior
         self._emits = config.emit_datasets
+        self._below_sources = below_sources(graph)
 
     def task(self, spec: TaskSpec, *, asset: Asset | None = None, **arguments: Any) -> BaseOperator:
         """The task of a node; ``arguments`` are those of this task alone, over those of all."""
-        arguments = {**self._task_args, **arguments}
+        # What has nothing but skipped tasks above it is skipped, too; a stale source beside a fresh one holds nothing up.
+        rule = {"trigger_rule": "none_failed_min_one_success"} if spec.key in self._below_sources else {}
+        arguments = {**rule, **self._task_args, **arguments}
         if not spec.nodes:
             return EmptyOperator(**{"task_id": spec.task_id, **arguments})
         relations = [self._view.nodes[name].relation for name in spec.members or (spec.key,) if name in self._view.nodes]
@@ -89,10 +84,12 @@ class LocalTasks:
 
 
 def command_for(nodes: Iterable[str], behavior: TestBehavior) -> str:
-    """The command that builds or tests these unique_ids: that of their type, ``dbt build`` for several, or where tests are part of a node."""
+    """The command that builds, tests or checks these unique_ids: that of their type, ``dbt build`` for several, or where tests are part of a node."""
     types = {unique_id.split(".", 1)[0] for unique_id in nodes}
     if types <= TESTS:
         return "Test"
+    if types <= SOURCES:
+        return "Source"
     found = {_OF_TYPE.get(one, "Build") for one in types}
     return found.pop() if len(found) == 1 and behavior is not TestBehavior.BUILD else "Build"
 

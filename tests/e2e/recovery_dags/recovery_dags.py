@@ -9,7 +9,7 @@ from pathlib import Path
 from ledger_watcher_airflow import DbtDag, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 
 HERE = Path(os.environ["E2E_HOME"])
-RETRIES = {"flaky": 1, "killed_retried": 1, "killed_recovery": 1, "timed_out": 1}
+RETRIES = {"flaky": 1, "killed_retried": 1, "killed_recovery": 1, "lost_recovery": 1, "timed_out": 1}
 
 for folder in sorted((HERE / "recovery").iterdir()):
     backfilled = folder.name == "backfilled"
