@@ -38,7 +38,7 @@ from ledger_watcher.errors import ConfigError
 from ledger_watcher.ledger.segments import Entry
 from ledger_watcher.records import AttemptFinished, AttemptStarted, DbtStarted, EndedBy, NodeFinished, NodeStarted, Outcome
 from ledger_watcher.report.bars import CARRIED
-from ledger_watcher.report.view import finished_at, name_of, type_of
+from ledger_watcher.report.view import finished_at, shown_name, type_of
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}.*")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -130,7 +130,7 @@ class OpenTelemetry:
             "dbt.query_id": record.query_id,
             "dbt.thread": record.thread or (begun and begun.thread) or None,
         }
-        name = record.name or name_of(record.unique_id)
+        name = shown_name(record.unique_id, record.name)
         self._span(node, name, record.resource_type or type_of(record.unique_id), (start, end), attributes, ok)
 
     def _span(
@@ -152,7 +152,7 @@ class OpenTelemetry:
             kind = begun.resource_type or type_of(begun.unique_id)
             unfinished = Status(StatusCode.ERROR, "its attempt is over without its end")
             times = (begun.started_at or begun.ts, time)
-            self._span(node, begun.name or name_of(begun.unique_id), kind, times, {"dbt.outcome": "unfinished"}, unfinished)
+            self._span(node, shown_name(begun.unique_id, begun.name), kind, times, {"dbt.outcome": "unfinished"}, unfinished)
         span = self._attempts.pop(epoch, None)
         if span is not None:
             span.set_status(status)
