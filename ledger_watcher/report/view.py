@@ -189,7 +189,7 @@ def _seen(state: RunState, node: Node) -> NodeRow:
     over = attempt.finished is not None or attempt is not state.attempt
     return NodeRow(
         unique_id=node.unique_id,
-        name=shown_name(node.unique_id, (ended and ended.name) or (begun and begun.name)),
+        name=shown_name(node.unique_id, (ended.name if ended else None) or (begun.name if begun else None)),
         resource_type=(ended and ended.resource_type) or (begun and begun.resource_type) or type_of(node.unique_id),
         state=ended.outcome.value if ended else UNFINISHED if over else RUNNING,
         attempt=node.epoch,
