@@ -2,7 +2,8 @@
 
 The environment says where to, as for any program: ``OTEL_EXPORTER_OTLP_ENDPOINT`` and its likes, ``OTEL_SERVICE_NAME`` (default: dbt),
 ``OTEL_RESOURCE_ATTRIBUTES``. All attempts of a run are one trace. If ``TRACEPARENT`` is set (W3C Trace Context), it is that trace, and the span that it
-names is above those of the attempts. Ids are made of the run, the attempt and the node, so telling a run again makes the same spans.
+names is above those of the attempts; else the span within which dbt was started is, if it is sampled: Airflow's of the producer's task,
+which lies in the trace of the DAG run (task_runner.py, ``_make_task_span``). Ids are made of the run, the attempt and the node, so telling a run again makes the same spans.
 """
 
 from __future__ import annotations
@@ -13,12 +14,23 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, set_span_in_context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    get_current_span,
+    set_span_in_context,
+)
 
 from ledger_watcher import __version__
 from ledger_watcher.emit.emitter import Origin
@@ -26,7 +38,7 @@ from ledger_watcher.errors import ConfigError
 from ledger_watcher.ledger.segments import Entry
 from ledger_watcher.records import AttemptFinished, AttemptStarted, DbtStarted, EndedBy, NodeFinished, NodeStarted, Outcome
 from ledger_watcher.report.bars import CARRIED
-from ledger_watcher.report.view import finished_at, name_of, type_of
+from ledger_watcher.report.view import finished_at, shown_name, type_of
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}.*")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -51,7 +63,7 @@ class OpenTelemetry:
         self._provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("ledger_watcher", __version__)
-        self._above = _above(os.environ.get("TRACEPARENT"))
+        self._above = _above(os.environ.get("TRACEPARENT")) or _current()
         self._trace_id = self._above.trace_id if self._above else _id(16, self._run.prefix)
         self._attempts: dict[int, Span] = {}
         self._open: dict[Node, NodeStarted] = {}
@@ -89,7 +101,7 @@ class OpenTelemetry:
         return problems + ([f"{self._exporter.failed} spans could not be exported"] if self._exporter.failed else [])
 
     def _begin(self, epoch: int, record: AttemptStarted) -> None:
-        context = set_span_in_context(NonRecordingSpan(self._above)) if self._above else None
+        context = set_span_in_context(NonRecordingSpan(self._above), Context()) if self._above else Context()
         self._ids.use(self._trace_id, _id(8, self._run.prefix, epoch))
         names = {f"ledger_watcher.{name}": getattr(self._run, name) for name in ("deployment", "dag_id", "run_id", "group", "map_index")}
         attributes = _known({**names, "ledger_watcher.attempt": epoch, "host.name": record.host, "dbt.command": record.command})
@@ -118,7 +130,7 @@ class OpenTelemetry:
             "dbt.query_id": record.query_id,
             "dbt.thread": record.thread or (begun and begun.thread) or None,
         }
-        name = record.name or name_of(record.unique_id)
+        name = shown_name(record.unique_id, record.name)
         self._span(node, name, record.resource_type or type_of(record.unique_id), (start, end), attributes, ok)
 
     def _span(
@@ -128,7 +140,7 @@ class OpenTelemetry:
         above = self._attempts.get(epoch)
         self._ids.use(self._trace_id, _id(8, self._run.prefix, epoch, unique_id))
         found = _known({"dbt.unique_id": unique_id, "dbt.resource_type": kind, **attributes})
-        context = set_span_in_context(above) if above is not None else None
+        context = Context() if above is None else set_span_in_context(above, Context())
         start, end = times
         span = self._tracer.start_span(f"{kind} {name}", context, SpanKind.CLIENT, found, start_time=_nano(start))
         span.set_status(status)
@@ -140,7 +152,7 @@ class OpenTelemetry:
             kind = begun.resource_type or type_of(begun.unique_id)
             unfinished = Status(StatusCode.ERROR, "its attempt is over without its end")
             times = (begun.started_at or begun.ts, time)
-            self._span(node, begun.name or name_of(begun.unique_id), kind, times, {"dbt.outcome": "unfinished"}, unfinished)
+            self._span(node, shown_name(begun.unique_id, begun.name), kind, times, {"dbt.outcome": "unfinished"}, unfinished)
         span = self._attempts.pop(epoch, None)
         if span is not None:
             span.set_status(status)
@@ -209,6 +221,12 @@ def _above(text: str | None) -> SpanContext | None:
     if found is None:
         raise ConfigError(f"TRACEPARENT is not one of W3C Trace Context (00-<trace id>-<span id>-01): {text!r}.")
     return SpanContext(int(found[1], 16), int(found[2], 16), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+
+def _current() -> SpanContext | None:
+    """What goes on in this context, if anybody records it: without tracing, Airflow has trace ids all the same, of which nobody knows."""
+    found = get_current_span().get_span_context()
+    return found if found.is_valid and found.trace_flags.sampled else None
 
 
 def _id(size: int, *parts: object) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import queue
 import threading
@@ -38,7 +39,8 @@ class Relay:
         self._lost = 0
         self._given_up = False
         self._problems: list[str] = []
-        self._thread = threading.Thread(target=self._work, name=f"emit-{name}", daemon=True)
+        # In the context of who began it, where OpenTelemetry keeps the current span.
+        self._thread = threading.Thread(target=contextvars.copy_context().run, args=(self._work,), name=f"emit-{name}", daemon=True)
         self._thread.start()
 
     def put(self, entries: Iterable[Entry]) -> None:

@@ -23,7 +23,7 @@ from ledger_watcher.records import (
     Unknown,
 )
 from ledger_watcher.report.text import clock, duration, first_line, inert, inert_lines
-from ledger_watcher.report.view import name_of
+from ledger_watcher.report.view import name_of, shown_name
 
 
 def lines_of(entry: Entry) -> list[str]:
@@ -37,7 +37,7 @@ def lines_of(entry: Entry) -> list[str]:
 def _node(record: Record) -> str:
     match record:
         case NodeStarted() | NodeFinished():
-            return record.name or name_of(record.unique_id)
+            return shown_name(record.unique_id, record.name)
         case NodeProgress() | Log() | HookFinished():
             return name_of(record.unique_id)
         case _:

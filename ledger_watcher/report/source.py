@@ -64,7 +64,7 @@ def against_data(source: Source, other: Source, places: Mapping[str, int], nodes
         "node_seconds": round(total_seconds(found)[0], 3),
         "slower": [place for slower, place in sorted(timed, reverse=True) if slower > 0][:_LISTED],
         "faster": [place for slower, place in sorted(timed) if slower < 0][:_LISTED],
-        "changed": kinds[STATUS],
+        "changed": sorted(kinds[STATUS], key=lambda place: nodes[place]["state"] != Outcome.FAILED.value),
         "new": kinds[NEW],
         "removed": [inert(change.row.name) for change in found if change.kind == REMOVED],
     }

@@ -54,15 +54,17 @@ def live_table(
     hidden = counts_text(counts(row for row in rows if row.unique_id not in ids))
     rest = f"and {len(rows) - len(shown)} more: {hidden}" if hidden else ""
     last = progress_line(state, expected, now=now, past=past)
+    word = run_status(state, now).word
     far = progress(state, now, expected=expected, past=past)
+    left = how_far(far) if word == RUNNING else ""  # of a silent run nobody knows whether it goes on
     try:
         from rich.console import Group  # noqa: PLC0415 - rich is optional
     except ImportError:
-        return "\n".join(part for part in (grid.plain(), rest, how_far(far), last) if part)
+        return "\n".join(part for part in (grid.plain(), rest, left, last) if part)
     parts: list[RenderableType] = [grid.rich()] if rows else []
     parts += [styled(Cell(rest, WAITING))] if rest else []
-    parts += [styled(Cell(f"{_bar(far)} {how_far(far)}", RUNNING))] if how_far(far) else []
-    return Group(*parts, styled(Cell(last, run_status(state, now).word)))
+    parts += [styled(Cell(f"{_bar(far)} {left}", RUNNING))] if left else []
+    return Group(*parts, styled(Cell(last, word)))
 
 
 def progress_line(state: RunState, expected: Sequence[str] | None = None, *, now: datetime | None = None, past: Past | None = None) -> str:

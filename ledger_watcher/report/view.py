@@ -172,6 +172,12 @@ def name_of(unique_id: str) -> str:
     return stem if kind == "test" and stem and len(digest) == 10 else name  # noqa: PLR2004 - length of dbt's test hash
 
 
+def shown_name(unique_id: str, recorded: str | None) -> str:
+    """The name that dbt gave, with the version of the model, which dbt leaves out: ``orders.v2``."""
+    whole = name_of(unique_id)
+    return whole if not recorded or whole.startswith(f"{recorded}.v") else recorded
+
+
 def type_of(unique_id: str) -> str:
     """The resource type that a unique_id begins with."""
     return unique_id.partition(".")[0]
@@ -183,7 +189,7 @@ def _seen(state: RunState, node: Node) -> NodeRow:
     over = attempt.finished is not None or attempt is not state.attempt
     return NodeRow(
         unique_id=node.unique_id,
-        name=(ended and ended.name) or (begun and begun.name) or name_of(node.unique_id),
+        name=shown_name(node.unique_id, (ended.name if ended else None) or (begun.name if begun else None)),
         resource_type=(ended and ended.resource_type) or (begun and begun.resource_type) or type_of(node.unique_id),
         state=ended.outcome.value if ended else UNFINISHED if over else RUNNING,
         attempt=node.epoch,

@@ -116,6 +116,25 @@ def test_attempts_are_bands_and_a_node_shows_what_is_known_of_it(browser: Browse
     browser.keep("attempts-details")
 
 
+def test_what_failed_and_why_is_seen_first(browser: Browser, show: Callable[..., dict[str, Any]]) -> None:
+    """Above the chart, with what went wrong instead of dbt's heading; what runs is below it."""
+    said = "Runtime Error in model m0 (models/m0.sql)\n  Binder Error: \x1b[31mno such column\x1b[0m\n  compiled code at target/m0.sql"
+    failed = [record for at_ in range(7) for record in node(f"m{at_}", at_, at_ + 1, outcome=Outcome.FAILED, message=said)]
+    show(source([began(), dbt(), *node("a", 0, 2, TWO), *failed, starts("late", 7290, thread=TWO)]))
+    card = "[...document.querySelectorAll('section.card')].find((one) => one.querySelector('h2').textContent.startsWith(arguments[0]))"
+    texts = f"return [{card}.querySelector('h2'), ...{card}.querySelectorAll('li:first-child div > *')].map((one) => one.textContent)"
+    assert browser.run(texts, "What failed") == ["What failed (7)", "m0", "model", "Binder Error: no such column"]
+    assert browser.run(
+        f"return {card}.getBoundingClientRect().bottom < document.querySelector('.chart').getBoundingClientRect().top", "What failed"
+    )
+    assert browser.run(f"return [...{card}.querySelectorAll('li')].map((one) => one.textContent.includes('late'))", "Running now") == [True]
+    browser.keep("what-failed")
+    browser.run("document.querySelector('.why + .link').click()")
+    assert browser.run(NAMES) == [f"m{at_}" for at_ in range(7)]
+    show(source([began(), *node("a", 0, 2), ended(3)]))
+    assert "What failed" not in browser.run("return document.body.innerText")
+
+
 def test_filters(browser: Browser, show: Callable[..., dict[str, Any]]) -> None:
     data = show(two_attempts(), dark=True)
     assert browser.run(NAMES) == ["a", "b", "d", "c", "e"] == [one["name"] for one in data["nodes"]]
@@ -183,6 +202,16 @@ def test_newer_data_is_drawn_with_selection_filter_and_zoom_as_they_were(browser
     browser.run("document.querySelectorAll('.bar')[4].dispatchEvent(new MouseEvent('click', { bubbles: true }))")
     browser.click(".chip[data-value=running]")
     assert (browser.run(SELECTED), browser.run(NAMES)) == ("c", ["c"])
+    browser.run(
+        "window.read = document.querySelector('.details pre.log'); const body = document.querySelector('.details .body'); "
+        "body.style.maxHeight = '90px'; body.scrollTop = 40"
+    )
+    browser.run("document.querySelector('.chip[data-value=running]').focus()")
+    scrolled = browser.run("return document.querySelector('.details .body').scrollTop")
+    browser.run("timeline.update(JSON.parse(document.getElementById('ledger-timeline-data').textContent))")
+    assert browser.run("return read.isConnected"), "what somebody may be marking stays"
+    assert browser.run("return document.querySelector('.details .body').scrollTop") == scrolled > 0
+    assert browser.run("return document.activeElement.dataset.value") == "running", "the keyboard too stays where it was"
     newer = timeline_data(two_attempts([*node("c", 7204, 7209, TWO, rows_affected=77), *node("e", 7209, 7210), ended(7211)]), now=at(7300))
     browser.run("timeline.update(JSON.parse(arguments[0]))", as_json(newer))
     assert browser.run(SELECTED) == "c"

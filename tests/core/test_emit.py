@@ -16,6 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 from ledger_watcher.cli import main
 from ledger_watcher.emit import EMITTERS, Graph, Origin, Relay
@@ -314,6 +316,20 @@ def run(tmp_path: Path, *options: str, script: str = SCRIPT, **env: str) -> Resu
     fake = FakeDbt.make(tmp_path)
     where = ("--ledger", str(tmp_path / "ledger"), "--project-dir", str(fake.project), "--run-id", "run-1")
     return CliRunner().invoke(main, ["run", *where, *options, "--", str(fake.path), "build"], env={"FAKE_DBT": script, **env})
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_the_span_within_which_dbt_is_started_is_above_its_own(tmp_path: Path, sink: Sink, sampled: bool) -> None:
+    """As that of the producer's task is in Airflow; one that nobody records would leave the others without a root."""
+    tracer = TracerProvider(sampler=ALWAYS_ON if sampled else ALWAYS_OFF, shutdown_on_exit=False).get_tracer("airflow")
+    with tracer.start_as_current_span("worker.dbt_producer_watcher") as span:
+        assert run(tmp_path, "--emit", "otel", OTEL_EXPORTER_OTLP_ENDPOINT=sink.url).exit_code == 1
+    around = span.get_span_context()
+    [attempt] = [one for one in sink.spans if one.name.endswith("build")]
+    below = {one.name for one in sink.spans if one.parent_span_id == attempt.span_id}
+    assert below == {"model a", "model b"}
+    assert ({one.trace_id.hex() for one in sink.spans} == {f"{around.trace_id:032x}"}) is sampled
+    assert (attempt.parent_span_id.hex() == f"{around.span_id:016x}") is sampled
 
 
 @pytest.mark.parametrize("asked", [("--emit", "openlineage", "--emit", "otel"), ()])

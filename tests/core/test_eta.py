@@ -52,15 +52,18 @@ def test_by_what_is_done_so_far(tmp_path: Path) -> None:
     state = state_of(tmp_path, plan("a", "b", "c", "d"), ran("a", 1, 3), ran("b", 1, 3))
     far = progress(state, at(3))
     assert (far.left, far.by) == (2.0, "what is done so far")
-    assert "50 %, about 2.00 s left (by what is done so far)" in str(_plain(state))
+    assert "50 %, about 2.00 s left (by what is done so far)" in _plain(state)
+    silent = _plain(state, 200)
+    assert "silent (last seen 3 min ago): 2 of 4 nodes done" in silent
+    assert "left" not in silent, "nobody knows whether it goes on"
 
 
-def _plain(state: RunState) -> object:
+def _plain(state: RunState, now: float = 3) -> str:
     from rich.console import Console
 
     console = Console(width=200)
     with console.capture() as shown:
-        console.print(live_table(state, now=at(3)))
+        console.print(live_table(state, now=at(now)))
     return shown.get()
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ledger_watcher.ledger import Entry, RunKey
 from ledger_watcher.records import EndedBy, NodeFinished, NodeProgress, Outcome, Record
@@ -180,6 +183,22 @@ def test_the_critical_path_goes_back_from_the_last_to_what_each_waited_for() -> 
     assert path() == []
 
 
+@given(st.lists(st.tuples(st.integers(1, 9), st.sets(st.integers(0, 11), max_size=3)), min_size=1, max_size=12))
+def test_where_nothing_waits_for_a_thread_it_is_the_longest_way_through_the_graph(made: list[tuple[int, set[int]]]) -> None:
+    """Each model takes so long, and begins when the last of those above it has ended: the longest way is found by itself, front to back."""
+    parents = {f"model.shop.{at}": [f"model.shop.{above}" for above in sorted(known) if above < at] for at, (_, known) in enumerate(made)}
+    spans: dict[str, tuple[float, float]] = {}
+    for (uid, above), (seconds, _) in zip(parents.items(), made, strict=True):
+        start = max((spans[one][1] for one in above), default=0.0)
+        spans[uid] = (start, start + seconds)
+    longest: dict[str, int] = {}
+    for (uid, above), (seconds, _) in zip(parents.items(), made, strict=True):
+        longest[uid] = seconds + max((longest[one] for one in above), default=0)
+    found = critical_path(spans, parents)
+    assert sum(spans[uid][1] - spans[uid][0] for uid in found) == max(longest.values())
+    assert all(above in parents[uid] and spans[above][1] == spans[uid][0] for above, uid in pairwise(found))
+
+
 def test_a_cycle_in_a_damaged_manifest_ends() -> None:
     assert critical_path({"model.a": (0, 0), "model.b": (0, 0)}, {"model.a": ["model.b"], "model.b": ["model.a"]}) == ["model.a", "model.b"]
 
@@ -205,6 +224,19 @@ def test_two_runs_compared() -> None:
     assert (against["removed"], against["seconds"], against["node_seconds"]) == (["gone"], 7, 5)
     assert nodes(found)["a"]["before"] == {"state": "success", "seconds": 1, "rows": None}
     assert "before" not in nodes(found)["fresh"]
+
+
+def test_what_failed_since_stands_before_what_came_right() -> None:
+    old = source([began(), *node("a", 1, 2, outcome=Outcome.FAILED), *node("b", 2, 4), ended(5, 1)])
+    new = source([began(), *node("a", 1, 4), *node("b", 4, 5, outcome=Outcome.FAILED), ended(9, 1)])
+    found = timeline_data(new, against=old, now=at(9))
+    assert names(found, found["against"]["changed"]) == ["b", "a"]
+
+
+def test_versions_of_a_model_are_told_apart() -> None:
+    """dbt gives both the same name."""
+    versions = [replace(ends(f"orders.v{number}", seconds=number), name="orders") for number in (1, 2)]
+    assert [one["name"] for one in data([began(), *versions, ended(3)])["nodes"]] == ["orders.v1", "orders.v2"]
 
 
 def test_texts_are_kept_within_the_budget_those_of_failed_nodes_first(monkeypatch: pytest.MonkeyPatch) -> None:

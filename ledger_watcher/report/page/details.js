@@ -5,19 +5,30 @@ function details(app) {
   const close = h("button", { type: "button", class: "close", "aria-label": "Close (Esc)", title: "Close (Esc)", onclick: () => app.select(-1) }, "×");
   const element = h("aside", { class: "details", "aria-labelledby": "lt-node", hidden: true }, h("header", {}, heading, close), body);
 
+  let drawn = null, shown = null;
+
+  // Newer data that says the same of the node leaves everything as it is: where one reads, and what one has marked to copy it.
   function draw(focus) {
     const at = app.selected;
     element.hidden = at < 0;
     if (at < 0) return;
     const node = app.data.nodes[at];
+    const known = JSON.stringify([node, at, [...(node.up ?? []), ...app.down[at]].map((one) => app.data.nodes[one].state), app.critical.has(at), app.data.attempts.length]);
+    if (known !== drawn) tell(node, at);
+    if (shown !== node.id) body.scrollTop = 0;
+    [drawn, shown] = [known, node.id];
+    if (focus) heading.focus();
+  }
+
+  function tell(node, at) {
+    const top = body.scrollTop;
     heading.replaceChildren(bdi(node.name));
     body.replaceChildren(...[
       h("p", { class: "line" }, badge(node.state), h("span", { class: "muted" }, [node.type, node.materialized].filter(Boolean).join(" · ")),
         app.critical.has(at) && h("span", { class: "tag" }, "critical path")),
       facts(node), message(node), earlier(node), links("Upstream", node.up ?? []), links("Downstream", app.down[at]), log(node),
     ].flat().filter(Boolean));
-    if (focus) heading.focus();
-    body.scrollTop = 0;
+    body.scrollTop = top;
   }
 
   function facts(node) {
@@ -29,7 +40,7 @@ function details(app) {
       ["Status before", before && before.state !== node.state && word(before.state)],
       ["Started", start !== undefined && `${clock(data, start)} (after ${duration(start)})`],
       ["Finished", end !== undefined && end !== null && clock(data, end)],
-      ["Rows", number(node.rows)],
+      ["Rows", node.rows !== undefined && `${number(node.rows)}${typeof before?.rows === "number" && before.rows !== node.rows ? ` (before ${number(before.rows)})` : ""}`],
       ["Failures", number(node.failures)],
       ["Batches", node.batches && `${node.batches[0]} of ${node.batches[1]}`],
       ["Query id", node.query_id && h("code", {}, node.query_id)],

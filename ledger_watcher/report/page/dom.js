@@ -26,7 +26,7 @@ const LOOKS = {
 const word = (state) => state.replace("_", " ");
 
 function badge(state, text) {
-  return h("span", { class: `badge s-${state}` }, h("span", { class: "glyph", "aria-hidden": "true" }, LOOKS[state] ?? "?"), text ?? word(state));
+  return h("span", { class: `badge s-${state}` }, h("span", { class: "glyph", "aria-hidden": "true" }, glyph(state)), text ?? word(state));
 }
 
 function duration(seconds) {
@@ -48,4 +48,6 @@ function clock(data, seconds) {
   return `${new Date(Date.parse(data.origin) + seconds * 1000).toISOString().slice(0, 19).replace("T", " ")}Z`;
 }
 
-const dom = { h, s, bdi, badge, word, duration, number, several, firstLine };
+const glyph = (state) => LOOKS[state] ?? "?";
+
+const dom = { glyph, h, s, bdi, badge, word, duration, number, several, firstLine };

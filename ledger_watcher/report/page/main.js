@@ -3,11 +3,11 @@ function mount(root) {
   const app = {
     data: null, selected: -1, shown: new Set(), down: [], critical: new Set(), filtered: false,
     filters: { text: "", states: new Set(), types: new Set(), critical: false },
-    select, filter, clear,
+    select, filter, clear, only,
   };
   const top = summary(app), bar = toolbar(app), chart = gantt(app), panel = details(app), below = lists(app), nodes = table(app);
   root.classList.add("ledger-timeline");
-  root.replaceChildren(h("main", {}, top.element, bar.element, chart.element, below.element, nodes.element), panel.element);
+  root.replaceChildren(h("main", {}, top.element, below.first, bar.element, chart.element, below.element, nodes.element), panel.element);
   let back = null;
 
   function update(data) {
@@ -18,8 +18,19 @@ function mount(root) {
     data.nodes.forEach((node, at) => (node.up ?? []).forEach((parent) => app.down[parent].push(at)));
     app.selected = id === undefined ? -1 : data.nodes.findIndex((node) => node.id === id);
     sift();
+    const focused = held();
     for (const part of [top, bar, chart, below, nodes]) part.draw();
     panel.draw(false);
+    focused?.();
+  }
+
+  // What gives the keyboard back to where it was, if that is drawn anew: to what has the same name in the same part. (The chart does that itself.)
+  function held() {
+    const at = document.activeElement;
+    if (!root.contains(at) || at.closest("svg")) return null;
+    const named = (one) => `${one.closest("section, .toolbar")?.querySelector("h2")?.textContent.replace(/\d/g, "") ?? ""}/${one.dataset.value ?? one.getAttribute("aria-label") ?? one.textContent}`;
+    const name = named(at);
+    return () => at.isConnected || [...root.querySelectorAll(at.tagName)].find((one) => named(one) === name)?.focus({ preventScroll: true });
   }
 
   function sift() {
@@ -41,6 +52,13 @@ function mount(root) {
     app.filters.states.clear();
     app.filters.types.clear();
     filter();
+  }
+
+  function only(states) {
+    clear();
+    for (const state of states) if (app.data.counts[state]) app.filters.states.add(state);
+    filter();
+    nodes.element.scrollIntoView();
   }
 
   // `focus`: the panel is where the keyboard goes on; closing it goes back to where it came from.

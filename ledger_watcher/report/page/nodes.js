@@ -53,7 +53,7 @@ function table(app) {
 
   function line(node, at) {
     return h("tr", { class: at === app.selected && "selected", "data-at": at }, columns().map((column) =>
-      h(column.name === "Node" ? "th" : "td", { scope: column.name === "Node" ? "row" : null, class: column.right ? "right" : column.wide ? "wide" : null }, column.cell(node, at))));
+      h(column.name === "Node" ? "th" : "td", { scope: column.name === "Node" ? "row" : null, class: column.right ? "right" : column.wide ? "wide" : column.name === "Type" && "type" }, column.cell(node, at))));
   }
 
   // What is not known comes last, either way.

@@ -31,7 +31,7 @@ function toolbar(app) {
   const states = h("div", { class: "chips", role: "group", "aria-label": "Status" });
   const types = h("div", { class: "chips", role: "group", "aria-label": "Type" });
   const path = h("button", { type: "button", class: "chip", "aria-pressed": "false", onclick: () => { filters.critical = !filters.critical; app.filter(); } }, "critical path");
-  const clear = h("button", { type: "button", class: "link", onclick: () => { app.clear(); search.value = ""; search.focus(); } }, "Clear");
+  const clear = h("button", { type: "button", class: "link", onclick: () => { app.clear(); search.focus(); } }, "Clear");
   const result = h("output", { class: "muted" });
   const element = h("div", { class: "toolbar", role: "search" }, search, states, types, path, clear, result);
 
@@ -56,6 +56,7 @@ function toolbar(app) {
     }
     path.setAttribute("aria-pressed", String(filters.critical));
     const all = app.data.nodes.length;
+    if (!filters.text) search.value = "";
     clear.hidden = !app.filtered;
     result.textContent = app.filtered ? `${number(app.shown.size)} of ${several(all, "node")}` : several(all, "node");
   }
@@ -63,12 +64,18 @@ function toolbar(app) {
   return { element, draw, refresh };
 }
 
+const TROUBLE = ["failed", "cancelled", "unfinished"], FIRST_FAILED = 5;
+
+// `first`, what failed and why, stands above the chart: it is what people come for, and it never gets shorter while a run goes on.
 function lists(app) {
   const element = h("div", { class: "lists" });
+  const first = h("div", { class: "lists" });
 
   function draw() {
-    const { data } = app;
-    element.replaceChildren(...[slowest(data), critical(data), attempts(data), against(data)].filter(Boolean));
+    const { data } = app, trouble = failed(data);
+    first.hidden = !trouble;
+    first.replaceChildren(trouble || "");
+    element.replaceChildren(...[running(data), slowest(data), critical(data), attempts(data), against(data)].filter(Boolean));
   }
 
   const card = (title, ...content) => h("section", { class: "card" }, h("div", { class: "head" }, h("h2", {}, title)), content);
@@ -83,6 +90,32 @@ function lists(app) {
     const fill = h("span", { class: `fill s-${state}` });
     fill.style.width = `${Math.max(1, Math.min(100, share * 100))}%`;
     return fill;
+  }
+
+  function failed(data) {
+    const places = data.nodes.map((node, at) => at).filter((at) => TROUBLE.includes(data.nodes[at].state));
+    if (!places.length) return null;
+    places.sort((a, b) => TROUBLE.indexOf(data.nodes[a].state) - TROUBLE.indexOf(data.nodes[b].state) || a - b);
+    const one = (at) => h("li", {}, badge(data.nodes[at].state, ""), h("div", {}, link(at), " ", bdi(data.nodes[at].type, { class: "muted" }),
+      data.nodes[at].state !== "failed" && h("span", { class: "muted" }, ` · ${word(data.nodes[at].state)}`), bdi(reason(data.nodes[at].message), { class: "reason" })));
+    const all = places.length > FIRST_FAILED && h("button", { type: "button", class: "link", onclick: () => app.only(TROUBLE) }, `Show all ${number(places.length)}`);
+    return card(`What failed (${number(places.length)})`, h("ul", { class: "why" }, places.slice(0, FIRST_FAILED).map(one)), all);
+  }
+
+  // dbt's first line names the kind of error, the node and its file; what went wrong comes after it. The escapes of colours say nothing.
+  function reason(message) {
+    const lines = (message ?? "").replace(/\\x1b\[[0-9;]*m/g, "").split("\n").map((line) => line.trim()).filter((line) => line && !line.startsWith("compiled code at "));
+    return (lines.length > 1 && /^[A-Z]\w+ Error( in .+)?$/.test(lines[0]) ? lines.slice(1) : lines).slice(0, 3).join(" ").slice(0, 400);
+  }
+
+  function running(data) {
+    const places = data.nodes.map((node, at) => at).filter((at) => data.nodes[at].state === "running");
+    if (!places.length) return null;
+    places.sort((a, b) => (data.nodes[b].seconds ?? 0) - (data.nodes[a].seconds ?? 0));
+    const most = Math.max(...places.map((at) => data.nodes[at].seconds ?? 0), 0.001);
+    const before = (node) => (typeof node.before?.seconds === "number" ? ` (before ${duration(node.before.seconds)})` : "");
+    return card(`${data.status.word === "running" ? "Running now" : "Running when last seen"} (${number(places.length)})`, h("ol", { class: "rows" },
+      places.map((at) => row(data, at, (data.nodes[at].seconds ?? 0) / most, `${duration(data.nodes[at].seconds)}${before(data.nodes[at])}`))));
   }
 
   function slowest(data) {
@@ -126,5 +159,5 @@ function lists(app) {
       named("Another status", other.changed.map(status)), named("New", other.new.map(link)), named("No longer there", other.removed.map((name) => bdi(name))));
   }
 
-  return { element, draw };
+  return { element, first, draw };
 }

@@ -1,6 +1,6 @@
 // A task's nodes over the last runs of its DAG: how long they took, what failed, how many rows.
 "use strict";
-const HIGH = 120, WIDE = 26;
+const HIGH = 120, WIDE = 26, ABOVE = 16;
 
 function tell(data) {
   const head = [h("h1", {}, bdi(data.task_id)), h("p", { class: "muted" }, bdi(data.dag_id), ` · ${several(data.runs.length, "run")}, newest first`)];
@@ -20,17 +20,18 @@ function story(data, id, at) {
     took.length > 0 && trend([...runs].reverse(), Math.max(...took)), history_(data, runs));
 }
 
-// Oldest first, one bar per run, as high as it took long.
+// Oldest first, one bar per run, as high as it took long. What is not a success has its symbol above, for those who do not see it by the colour.
 function trend(runs, most) {
   const bars = runs.map((run, at) => {
     const seconds = run.node?.seconds;
     const high = typeof seconds === "number" ? Math.max(2, (seconds / Math.max(most, 0.001)) * HIGH) : 2;
     const state = run.node?.state ?? "not_run";
-    return s("g", { class: `s-${state}` }, s("rect", { class: "column", x: at * WIDE + 3, y: HIGH - high, width: WIDE - 6, height: high, rx: 2 }),
+    return s("g", { class: `s-${state}` }, s("rect", { class: "column", x: at * WIDE + 3, y: ABOVE + HIGH - high, width: WIDE - 6, height: high, rx: 2 }),
+      state !== "success" && s("text", { class: "mark", x: at * WIDE + WIDE / 2, y: ABOVE + HIGH - high - 4, "text-anchor": "middle" }, glyph(state)),
       s("title", {}, `${run.run_id}: ${word(state)}${typeof seconds === "number" ? `, ${duration(seconds)}` : ""}`));
   });
   const width = Math.max(runs.length, 1) * WIDE;
-  return h("div", { class: "trend" }, s("svg", { width, height: HIGH, viewBox: `0 0 ${width} ${HIGH}`, role: "img", "aria-label": "Seconds per run, oldest first. The table below says the same." }, bars));
+  return h("div", { class: "trend" }, s("svg", { width, height: ABOVE + HIGH, viewBox: `0 0 ${width} ${ABOVE + HIGH}`, role: "img", "aria-label": "Seconds per run, oldest first. The table below says the same." }, bars));
 }
 
 function history_(data, runs) {

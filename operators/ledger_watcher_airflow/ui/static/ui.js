@@ -1,6 +1,6 @@
 // What the pages share: asking the app, and saying what went wrong. All text of others becomes text, by LedgerTimeline.dom.
 "use strict";
-const { h, s, bdi, badge, word, duration, number, several, firstLine } = LedgerTimeline.dom;
+const { glyph, h, s, bdi, badge, word, duration, number, several, firstLine } = LedgerTimeline.dom;
 const asked = new URLSearchParams(location.search);
 const root = document.getElementById("ledger-ui");
 
