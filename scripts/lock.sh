@@ -12,7 +12,7 @@ options=(--quiet --universal --python-version 3.10 --generate-hashes --no-emit-i
 echo uv | "$uv" pip compile - "${options[@]}" -o requirements/uv.txt
 echo checkov | "$uv" pip compile - "${options[@]}" -o requirements/checkov.txt
 printf '%s\n' build twine | "$uv" pip compile - "${options[@]}" -o requirements/packaging.txt
-printf '%s\n' sphinx myst-parser furo | "$uv" pip compile - "${options[@]}" -o requirements/docs.txt
+printf '%s\n' sphinx myst-parser furo check-jsonschema | "$uv" pip compile - "${options[@]}" -o requirements/docs.txt
 for minor in 1 2; do
     printf '%s\n' "apache-airflow==3.$minor.*" 'dbt-core~=1.11.0' 'dbt-duckdb~=1.11.0' 'editables>=0.5' 'hatchling>=1.27' 'pytest>=8.4' 'pytest-timeout>=2.4' 's3fs>=2025.7' |
         "$uv" pip compile pyproject.toml - "${options[@]}" -o "requirements/airflow3$minor.txt"
