@@ -39,6 +39,7 @@ SHELL = [(page, line) for page in PAGES for language in ("bash", "sh") for block
 OURS = [(page, line) for page, line in SHELL if line.startswith("ledger-watcher ")]
 SOURCES = [path for package in ("ledger_watcher", "operators/ledger_watcher_airflow") for path in sorted((ROOT / package).rglob("*.py"))]
 DOCTESTS = [path for path in SOURCES if ">>> " in path.read_text()]
+assert DOCTESTS
 
 
 # Python ----------------------------------------------------------------------------------------------------------------
