@@ -56,10 +56,19 @@ class Reader:
         if not until(lambda: log.exists() and "Airflow is ready" in log.read_text(), PATIENCE):
             raise SystemExit(log.read_text())
         client = AirflowClient("http://localhost:8080", self.folder / "dags", f"sqlite:///{self.folder}/airflow/airflow.db")
+        if not until(lambda: _answers(client.url), PATIENCE):  # the api-server is not asked before Airflow calls itself ready
+            raise SystemExit(log.read_text())
         user = {"username": "admin", "password": json.loads(passwords.read_text())["admin"]}
         answer = requests.post(f"{client.url}/auth/token", json=user, timeout=60)
         client._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         return client
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=60).ok
+    except requests.ConnectionError:
+        return False
 
 
 def main() -> None:
