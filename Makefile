@@ -5,9 +5,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .tools/npm/.ready
 
-.PHONY: help env tools check test test-ceph test-cosmos test-dbt test-postgres test-distributed test-deploy test-packaging test-airflow31 docs bench bench-capture bench-ledger soak demo lock clean
+.PHONY: help env tools check test test-ceph test-cosmos test-dbt test-postgres test-distributed test-deploy test-packaging test-airflow31 test-airflow32 docs bench bench-capture bench-ledger soak demo lock clean
 help: ## what can be made
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/; s/ test-[a-z0-9]+//' | expand -t 20
 
 $(READY): requirements/dev.txt pyproject.toml scripts/env.sh
 	@scripts/env.sh
@@ -60,9 +60,9 @@ test-packaging: $(READY) ## wheel and sdist, installed with dbt, with Airflow, w
 	@scripts/venv.sh packaging
 	@LEDGER_WATCHER_PACKAGING=1 $(BIN)/python -m pytest tests/packaging --timeout=900 -rs $(ARGS)
 
-test-airflow31: $(READY) ## Airflow 3.1, where each node costs one start of a worker
-	@scripts/venv.sh airflow31
-	@LEDGER_WATCHER_AIRFLOW31=1 exec .venv-airflow31/bin/python -m pytest tests/airflow31 --timeout=900 $(ARGS)
+test-airflow31 test-airflow32: test-airflow%: $(READY) ## Airflow 3.1 (or test-airflow32: 3.2), where each node costs one start of a worker
+	@scripts/venv.sh airflow$*
+	@LEDGER_WATCHER_OLDER=$* exec .venv-airflow$*/bin/python -m pytest tests/older --timeout=900 $(ARGS)
 
 docs: $(READY) ## the documentation as HTML in .work/docs/html; every warning is an error
 	@scripts/venv.sh docs
@@ -91,7 +91,7 @@ soak: $(READY) ## long: the simulator (SEEDS=5000, and as many examples), the fu
 	@test ! -e tests/soak/kill_campaign.py || $(BIN)/python -m tests.soak.kill_campaign
 	@$(BIN)/python -m tests.soak.outage
 
-demo: $(READY) ## a real Airflow runs an example project and shows its nodes live
+demo: $(READY) ## a real Airflow runs an example project and shows its nodes live (ARGS=--keep leaves it open)
 	@exec $(BIN)/python -m scripts.demo $(ARGS)
 
 lock: $(READY) ## pin the development environment anew

@@ -17,6 +17,9 @@ def pack(unique_ids: Iterable[str]) -> str:
     """A set of unique_ids as one word of a command line, ``""`` if it is empty: base64 (of the URL alphabet) of zlib of a JSON list.
 
     The same set always gives the same word. 5,000 names take about 50 kB.
+
+    >>> sorted(unpack(pack(["model.shop.orders", "model.shop.customers", "model.shop.orders"])))
+    ['model.shop.customers', 'model.shop.orders']
     """
     names = sorted(set(unique_ids))
     return base64.urlsafe_b64encode(zlib.compress(codec.dumps(names), 9)).decode() if names else ""

@@ -78,7 +78,7 @@ def run_demo(home: Path, *, keep: bool) -> int:
         if keep:
             print(f"\nAirflow goes on at {airflow.url} (no password needed) until Ctrl-C.")
             threading.Event().wait()
-    print(f"\nEverything was stopped. The demo took {time.monotonic() - began:.0f} s.")
+    print(f"\nEverything was stopped. The demo took {time.monotonic() - began:.0f} s. To look around in Airflow: make demo ARGS=--keep")
     return 0 if state == "success" else 1
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pins the development environment, those of tests/dbt, tests/cosmos, tests/distributed, of the producers' providers, of Airflow 3.1 and of what checks
+# Pins the development environment, those of tests/dbt, tests/cosmos, tests/distributed, of the producers' providers, of Airflow 3.1 and 3.2 and of what checks
 # terraform, builds packages and the documentation, and uv itself, for every Python that is supported, with hashes and without the registry's address.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,9 +12,11 @@ options=(--quiet --universal --python-version 3.10 --generate-hashes --no-emit-i
 echo uv | "$uv" pip compile - "${options[@]}" -o requirements/uv.txt
 echo checkov | "$uv" pip compile - "${options[@]}" -o requirements/checkov.txt
 printf '%s\n' build twine | "$uv" pip compile - "${options[@]}" -o requirements/packaging.txt
-printf '%s\n' sphinx myst-parser furo | "$uv" pip compile - "${options[@]}" -o requirements/docs.txt
-printf '%s\n' 'apache-airflow==3.1.*' 'editables>=0.5' 'hatchling>=1.27' 'pytest>=8.4' 'pytest-timeout>=2.4' |
-    "$uv" pip compile pyproject.toml - "${options[@]}" -o requirements/airflow31.txt
+printf '%s\n' sphinx myst-parser furo check-jsonschema | "$uv" pip compile - "${options[@]}" -o requirements/docs.txt
+for minor in 1 2; do
+    printf '%s\n' "apache-airflow==3.$minor.*" 'dbt-core~=1.11.0' 'dbt-duckdb~=1.11.0' 'editables>=0.5' 'hatchling>=1.27' 'pytest>=8.4' 'pytest-timeout>=2.4' 's3fs>=2025.7' |
+        "$uv" pip compile pyproject.toml - "${options[@]}" -o "requirements/airflow3$minor.txt"
+done
 
 # One environment per line of dbt-core with the adapters of that line, and what installs this project into it. DuckDB 2 came after them all.
 for line in 1.8 1.9 1.10 1.11; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv-NAME with exactly the packages of requirements/NAME.txt and, where those have what builds it, this project, editable. NAME: providers
 # (Airflow with the providers whose operators run dbt elsewhere, for tests/operators/test_producer_factories.py), distributed (Airflow on Celery, for
-# make test-distributed), cosmos (Airflow with a released astronomer-cosmos, for make test-cosmos), airflow31 (for make test-airflow31) or, without this
+# make test-distributed), cosmos (Airflow with a released astronomer-cosmos, for make test-cosmos), airflow31 and airflow32 (for make test-airflow31 and test-airflow32) or, without this
 # project, checkov (for make test-deploy), packaging (for make test-packaging) and docs (for make docs).
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -42,6 +42,11 @@ class RunKey:
     """The identity of a ledger below its root: producer and consumers derive it on their own.
 
     ``group`` is the full task group path of the producer, empty at the top of a DAG; ``map_index`` is -1 unless mapped.
+
+    >>> RunKey("shop", "manual__2026-01-01T06:00:00+00:00").prefix
+    'v1/deployment=default/dag=shop/run=manual__2026-01-01T06%3A00%3A00%2B00%3A00/group=/map=-1'
+    >>> RunKey.from_prefix("v1/deployment=default/dag=shop/run=a%2Fb/group=load.dbt/map=3/seg").run_id
+    'a/b'
     """
 
     dag_id: str

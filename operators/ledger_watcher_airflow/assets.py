@@ -55,6 +55,11 @@ def dbt_asset(relation: str) -> Asset:
 
     :param relation: ``database.schema.name``, as the warehouse and the task's log show it; quotes are not needed unless a part has a dot.
     :raises ConfigError: it is no such name.
+
+    >>> dbt_asset("analytics.marts.orders").uri
+    'x-dbt://analytics/marts/orders'
+    >>> dbt_asset('"analytics"."marts"."v1.0"').uri
+    'x-dbt://analytics/marts/v1.0'
     """
     return Asset(asset_uri(relation))
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ledger_watcher.project.cache import CACHE_ENV
+from tests.airflow_home import own_airflow_home
 from tests.projects import node, write_project
 
 if TYPE_CHECKING:
     from ledger_watcher_airflow import DbtDag
 
-_home = tempfile.mkdtemp(prefix="ledger-watcher-airflow-")
-atexit.register(shutil.rmtree, _home, ignore_errors=True)
-os.environ["AIRFLOW_HOME"] = _home
-os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+own_airflow_home()
 
 LEDGER = "s3://company-data-platform/ledgers/prod"
 

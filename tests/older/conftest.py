@@ -1,4 +1,7 @@
-"""Airflow 3.1, where tasks cannot begin in a trigger: run by ``make test-airflow31``, in an environment that has it. Nothing is collected elsewhere."""
+"""Airflow 3.1 and 3.2, where tasks cannot begin in a trigger: run by ``make test-airflow31`` and ``make test-airflow32``, each in an environment that has it.
+
+Nothing is collected elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from tests.e2e.scenes import parse
 HERE = Path(__file__).parent
 BROKEN = HERE.parent / "e2e" / "projects" / "broken"
 
-collect_ignore_glob = [] if "LEDGER_WATCHER_AIRFLOW31" in os.environ else ["test_*.py"]
+collect_ignore_glob = [] if "LEDGER_WATCHER_OLDER" in os.environ else ["test_*.py"]
 
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the project and the ledger are."""
-    folder = tmp_path_factory.mktemp("airflow31")
+    folder = tmp_path_factory.mktemp("older")
     parse({shutil.copytree(BROKEN, folder / "broken"): {"BROKEN_DUCKDB_PATH": ":memory:"}})
     return folder
 
