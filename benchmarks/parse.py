@@ -97,7 +97,7 @@ def main(*, as_json: bool, parses: int, sizes: str) -> None:
     about = f"python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     told = f"{parses} parses of {models[0]} models, each in a process with a hash seed of its own: {len(found)} version(s) of the DAG"
     raw = {"about": about, "rows": rows, "parses": parses, "versions": sorted(found)}
-    click.echo(json.dumps(raw, indent=1) if as_json else f"{table(rows)}\n\n{told}\n\n{about}")
+    click.echo(json.dumps(raw, indent=1) if as_json else "\n\n".join([table(rows), *([told] if parses else []), about]))
 
 
 def measured(project: Path, render: str) -> dict[str, Any]:
