@@ -68,20 +68,36 @@ for turn, dag_file in enumerate(sys.argv[1:]):
     if os.wait()[1]:
         sys.exit(1)
 """
+_VERSION = """
+import sys
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.serialization.serialized_objects import DagSerialization
+
+names = {}
+exec(open(sys.argv[1]).read(), names)
+print("version", SerializedDagModel.hash(DagSerialization.to_dict(names["dag"])))
+"""
+"""Airflow writes a new version of a DAG when this hash is another (``SerializedDagModel.write_dag``)."""
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The raw figures.")
+@click.option("--parses", default=20, show_default=True, help="How often the first project is parsed to count versions of its DAG.")
 @click.option("--sizes", default=",".join(map(str, SIZES)), show_default=True, help="Models of the projects.")
-def main(*, as_json: bool, sizes: str) -> None:
+def main(*, as_json: bool, parses: int, sizes: str) -> None:
     """Measure each way to draw projects of these sizes; it takes a minute."""
-    rows = []
+    rows, found = [], set[str]()
+    models = [int(one) for one in sizes.split(",")]
     with tempfile.TemporaryDirectory() as folder:
-        for size in (int(one) for one in sizes.split(",")):
+        for size in models:
             project = write_project(Path(folder) / str(size), size)
             rows += [{"models": size, "way": way, **measured(project, render)} for way, render in WAYS.items()]
+        if parses:
+            found = versions(Path(folder) / str(models[0]), parses)
     about = f"python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    click.echo(json.dumps({"about": about, "rows": rows}, indent=1) if as_json else f"{table(rows)}\n\n{about}")
+    told = f"{parses} parses of {models[0]} models, each in a process with a hash seed of its own: {len(found)} version(s) of the DAG"
+    raw = {"about": about, "rows": rows, "parses": parses, "versions": sorted(found)}
+    click.echo(json.dumps(raw, indent=1) if as_json else "\n\n".join([table(rows), *([told] if parses else []), about]))
 
 
 def measured(project: Path, render: str) -> dict[str, Any]:
@@ -89,13 +105,28 @@ def measured(project: Path, render: str) -> dict[str, Any]:
     dag_file = project / "dag.py"
     dag_file.write_text(_DAG_FILE.format(project=str(project), render=render), "utf-8")
     with tempfile.TemporaryDirectory() as home:
-        env = {**os.environ, "AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "LEDGER_WATCHER_CACHE_DIR": f"{home}/cache"}
-        argv = [sys.executable, "-c", _MEASURE, *[str(dag_file)] * (1 + _ROUNDS)]
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+        said = _said(_MEASURE, [str(dag_file)] * (1 + _ROUNDS), home)
+    first, *later = [json.loads(line) for line in said if line.startswith("{")]
+    return {**first, "cpu_first": first["cpu"], "cpu": min(one["cpu"] for one in later)}
+
+
+def versions(project: Path, parses: int) -> set[str]:
+    """The hashes of the DAG, a task per node, of so many parses, the first of which fills the cache."""
+    dag_file = project / "dag.py"
+    dag_file.write_text(_DAG_FILE.format(project=str(project), render=next(iter(WAYS.values()))), "utf-8")
+    with tempfile.TemporaryDirectory() as home:
+        said = [_said(_VERSION, [str(dag_file)], home, PYTHONHASHSEED=str(seed)) for seed in range(1, parses + 1)]
+    return {line for lines in said for line in lines if line.startswith("version ")}
+
+
+def _said(code: str, arguments: list[str], home: str, **more: str) -> list[str]:
+    """The lines that this program prints, in an Airflow of its own."""
+    own = {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "LEDGER_WATCHER_CACHE_DIR": f"{home}/cache"}
+    argv = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(argv, env={**os.environ, **own, **more}, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise click.ClickException(done.stderr)
-    first, *later = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {**first, "cpu_first": first["cpu"], "cpu": min(one["cpu"] for one in later)}
+    return done.stdout.splitlines()
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -71,6 +71,8 @@ def parse_manifest(data: bytes, path: Path | str) -> ProjectView:
         _check_schema(path, str(metadata.get("dbt_schema_version") or ""))
         nodes = [*raw["nodes"].values(), *(node for section in _SECTIONS for node in (raw.get(section) or {}).values())]
         teams = {group["name"]: _team((group.get("owner") or {}).get("name")) for group in (raw.get("groups") or {}).values()}
+        selectors = (raw.get("selectors") or {}).values()
+        default = next((str(one.get("name") or "?") for one in selectors if isinstance(one, Mapping) and one.get("default")), "")
         between = {uid: _parents(node) for section in _BETWEEN for uid, node in (raw.get(section) or {}).items()}
         views = sorted(
             (_view(node, teams, between) for node in nodes if node.get("resource_type") in _KEPT), key=lambda node: node.unique_id
@@ -81,6 +83,7 @@ def parse_manifest(data: bytes, path: Path | str) -> ProjectView:
         project=str(metadata.get("project_name") or ""),
         manifest_sha256=hashlib.sha256(data).hexdigest(),
         nodes={node.unique_id: node for node in views},
+        default_selector=default,
     )
 
 

@@ -63,7 +63,8 @@ class ProjectView:
     """The enabled nodes of a project by unique_id, in a fixed order, and where they came from.
 
     ``selected`` are the unique_ids of those that are to be drawn, all if that is ``None``; the others only say what lies between those.
-    ``selection`` is what dbt is told so that it selects the same.
+    ``selection`` is what dbt is told so that it selects the same. ``default_selector`` is the YAML selector that dbt takes where it is told nothing
+    (``default: true``), empty if there is none; it may be a condition (Jinja) whether that is so.
     """
 
     project: str
@@ -71,6 +72,7 @@ class ProjectView:
     nodes: Mapping[str, NodeView] = field(default_factory=dict)
     selected: frozenset[str] | None = None
     selection: Selection = field(default_factory=Selection)
+    default_selector: str = ""
 
     def of_type(self, types: frozenset[str]) -> list[NodeView]:
         """The selected nodes of these resource types, sorted by unique_id."""
@@ -93,7 +95,8 @@ _EMPTY = {f.name: f.default for f in fields(NodeView)}
 def pack_view(view: ProjectView) -> dict[str, Any]:
     """The view as plain data, for its cache file."""
     rows = [[getattr(node, name) for name in NODE_FIELDS] for node in view.nodes.values()]
-    return {"project": view.project, "manifest_sha256": view.manifest_sha256, "fields": NODE_FIELDS, "nodes": rows}
+    head = {"project": view.project, "manifest_sha256": view.manifest_sha256, "default_selector": view.default_selector}
+    return {**head, "fields": NODE_FIELDS, "nodes": rows}
 
 
 def unpack_view(data: Mapping[str, Any], *, exactly: bool = True) -> ProjectView:
@@ -101,7 +104,7 @@ def unpack_view(data: Mapping[str, Any], *, exactly: bool = True) -> ProjectView
 
     :param exactly: ``False``: what another version of this package wrote, too: fields that it did not know are empty, those that are not known
         here are passed over.
-    :raises ValueError: written by another version of this package.
+    :raises ValueError: written by another version of this package (or LookupError).
     """
     told = tuple(data["fields"])
     if exactly and told != NODE_FIELDS:
@@ -114,4 +117,5 @@ def unpack_view(data: Mapping[str, Any], *, exactly: bool = True) -> ProjectView
             row[i] = tuple(row[i])
         node = NodeView(**(dict(zip(NODE_FIELDS, row, strict=True)) if told == NODE_FIELDS else {name: row[i] for i, name in known}))
         nodes[node.unique_id] = node
-    return ProjectView(project=data["project"], manifest_sha256=data["manifest_sha256"], nodes=nodes)
+    default = data["default_selector"] if exactly else data.get("default_selector", "")
+    return ProjectView(project=data["project"], manifest_sha256=data["manifest_sha256"], nodes=nodes, default_selector=default)

@@ -21,7 +21,7 @@ from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Callbacks, Warnings, checked, tell_of_warnings, warnings_of
 from ledger_watcher_airflow.compat import AirflowException, AirflowRescheduleException, AirflowSkipException
 from ledger_watcher_airflow.decision import TERMINAL, Kind, Verdict, Watcher
-from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
+from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, producer_in, run_key
 from ledger_watcher_airflow.states import nodes_of_tasks, task_states
 from ledger_watcher_airflow.trigger import (
     BUILT,
@@ -133,6 +133,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         self.ledger_group = ledger_group
         # Only what differs from the trigger's own defaults: this is stored in the serialized DAG once per task.
         optional = {
+            "producer": (producer_task_id, producer_in(ledger_group)),
             "conn_id": (ledger.conn_id, None),
             "group": (ledger_group, ""),
             "deployment": (ledger.deployment, DEFAULT_DEPLOYMENT),
@@ -144,7 +145,6 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         self.trigger_arguments: dict[str, Any] = {
             "ledger": ledger.uri,
             "nodes": list(nodes) if len(nodes) <= MANY else pack(nodes),
-            "producer": producer_task_id,
             **{name: value for name, (value, default) in optional.items() if value != default},
         }
         self._trigger_timeout = None if timeout is None else timedelta(seconds=self.timeout)

@@ -29,9 +29,9 @@ from ledger_watcher_airflow.assets import asset_task_ids, dbt_asset
 from ledger_watcher_airflow.config import AssetMode, ProjectConfig, RenderConfig
 from ledger_watcher_airflow.descriptions import documents
 from ledger_watcher_airflow.folders import Folders, group_in
+from ledger_watcher_airflow.ledger import PRODUCER_TASK_ID
 from ledger_watcher_airflow.nodes import DbtNode, DbtResourceType
 from ledger_watcher_airflow.overrides import node_arguments
-from ledger_watcher_airflow.producer import PRODUCER_TASK_ID
 
 if TYPE_CHECKING:
     from ledger_watcher_airflow.local.render import LocalTasks

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 DEFAULT_DEPLOYMENT = "default"
+PRODUCER_TASK_ID = "dbt_producer_watcher"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,11 @@ def connected_filesystem(uri: str, conn_id: str, otherwise: str) -> AbstractFile
             f"{uri} cannot be opened with the connection {conn_id!r}: {error}. Create the connection, and install the provider for "
             f"{scheme}:// where the task runs (of a ledger: the producer and the triggerer); or {otherwise}."
         ) from error
+
+
+def producer_in(group: str) -> str:
+    """Task id of the producer of the ledger of a task group's path, unless it is called otherwise (``prefix_group_id=False``)."""
+    return f"{group}.{PRODUCER_TASK_ID}" if group else PRODUCER_TASK_ID
 
 
 def run_key(*, deployment: str, dag_id: str, run_id: str, group: str, map_index: int) -> RunKey:

@@ -23,6 +23,8 @@ from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.late import is_late
 from ledger_watcher_airflow.ledger import connected_filesystem
 
+_SELECTING = ("select", "exclude", "selector")
+
 
 def load(
     project: ProjectConfig, profile: ProfileConfig, execution: ExecutionConfig, render: RenderConfig, operator_args: Mapping[str, Any]
@@ -46,7 +48,11 @@ def load(
     if mode is LoadMode.DBT_LS:
         return here()
     view = load_project(_manifest(project))
-    return view if not render.selection else _narrowed(view, here())
+    if render.selection:
+        return _narrowed(view, here())
+    if view.default_selector and not flags.given(_SELECTING):  # as dbt build has it: get_selection_spec in dbt/task/runnable.py
+        return _narrowed(view, here(default=view.default_selector))
+    return view
 
 
 def _mode(project: ProjectConfig, render: RenderConfig) -> LoadMode:
@@ -110,9 +116,9 @@ def _narrowed(view: ProjectView, answer: ProjectView) -> ProjectView:
 
 
 def _asked(
-    project: ProjectConfig, profile: ProfileConfig, execution: ExecutionConfig, render: RenderConfig, flags: DbtFlags
+    project: ProjectConfig, profile: ProfileConfig, execution: ExecutionConfig, render: RenderConfig, flags: DbtFlags, default: str = ""
 ) -> ProjectView:
-    """dbt's answer, from the cache or from dbt."""
+    """dbt's answer, from the cache or from dbt. ``default``: the selector that dbt takes itself."""
     selection = render.selection
     late = [name for name in ("vars", "env", "target") if is_late(getattr(flags, name))]
     if late:
@@ -120,7 +126,7 @@ def _asked(
             f"operator_args[{late[0]!r}] is known only when tasks run, but dbt is asked which nodes there are when the DAG file is parsed: make a plan with "
             f"`{_command(selection)}`, and say RenderConfig(plan_path=...)."
         )
-    told = {name: getattr(selection, name) for name in ("select", "exclude", "selector")}
+    told = {name: getattr(selection, name) for name in _SELECTING}
     project = replace(project, dbt_project_path=project.project_dir.absolute())
     call = DbtCall(project=project, profile=profile, flags=replace(flags, **told))
     executable = _executable(execution, render)
@@ -149,9 +155,10 @@ def _asked(
     try:
         return ask(question, cache, started=started)
     except ConfigError as error:
+        means = _shown(selection) if selection else f"the selector {default!r}, which selectors.yml makes the default,"
         why = (
-            f"Which nodes {_shown(selection)} means is for dbt to say, and it did not"
-            if selection
+            f"Which nodes {means} means is for dbt to say, and it did not"
+            if selection or default
             else f"There is no manifest at {_default_manifest(project)} (`dbt parse` makes one; or name it with ProjectConfig(manifest_path=...)), so dbt "
             "was asked for the nodes of the project, and did not answer"
         )

@@ -18,7 +18,7 @@ from ledger_watcher_airflow.compat import AirflowException, AirflowFailException
 from ledger_watcher_airflow.config import ExecutionConfig, ProducerRetryOn, ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.late import wait_for_late
-from ledger_watcher_airflow.ledger import LedgerRef, run_of
+from ledger_watcher_airflow.ledger import PRODUCER_TASK_ID, LedgerRef, run_of
 from ledger_watcher_airflow.profiles.placed import placed
 from ledger_watcher_airflow.states import done_nodes
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ledger_watcher.capture.request import CaptureRequest, CaptureResult
     from ledger_watcher.capture.session import Capture
 
-PRODUCER_TASK_ID = "dbt_producer_watcher"
 PRODUCER_PRIORITY = 10_000
 """Absolute weight: the producer gets a worker before anything else of its DAG does."""
 

@@ -19,7 +19,7 @@ from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Warnings, warnings_of
 from ledger_watcher_airflow.compat import TRIES_COUNT_IN_TRIGGER
 from ledger_watcher_airflow.decision import Kind, Verdict, Watcher, fresh_record
-from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
+from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, producer_in, run_key
 from ledger_watcher_airflow.states import states_in
 from ledger_watcher_airflow.tail import TailKey, say, tail_for
 
@@ -44,7 +44,7 @@ class NodeTrigger(BaseTrigger):
 
     :param ledger: root URI of the ledger.
     :param nodes: unique_ids of the nodes that the task mirrors, as a list or (many) as one word, see :mod:`ledger_watcher.packing`.
-    :param producer: task id of the producer.
+    :param producer: task id of the producer, if that is not the one of ``group``.
     :param conn_id: Airflow connection of the storage.
     :param group: task group path of the producer, part of the ledger's identity.
     :param poll: seconds between two polls of the run's tail.
@@ -54,11 +54,11 @@ class NodeTrigger(BaseTrigger):
         :data:`ON_BUILD`, :data:`ON_SUCCESS` or :data:`ON_WARNING`.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - Airflow stores each argument by name; all but three have defaults and are then left out
+    def __init__(  # noqa: PLR0913, PLR0917 - Airflow stores each argument by name; all but two have defaults and are then left out
         self,
         ledger: str,
         nodes: Sequence[str] | str,
-        producer: str,
+        producer: str = "",
         conn_id: str | None = None,
         group: str = "",
         deployment: str = DEFAULT_DEPLOYMENT,
@@ -70,7 +70,7 @@ class NodeTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         self.ledger = ledger
         self.nodes = nodes if isinstance(nodes, str) else list(nodes)
-        self.producer = producer
+        self.producer = producer or producer_in(group)
         self.conn_id = conn_id
         self.group = group
         self.deployment = deployment

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,17 @@ from airflow.sdk import DAG
 from ledger_watcher.errors import ConfigError
 from ledger_watcher_airflow import (
     DbtDag,
+    DbtResourceType,
     DbtTaskGroup,
     ExecutionConfig,
     ExecutionMode,
+    InvocationMode,
+    LoadMode,
     ProfileConfig,
     ProjectConfig,
     RenderConfig,
+    SourceRenderingBehavior,
+    TestBehavior,
     TestIndirectSelection,
 )
 
@@ -26,13 +33,21 @@ MakeDag = Callable[..., DbtDag]
 PRODUCER = "dbt_producer_watcher"
 
 KNOWN = {
-    ProjectConfig: "dbt_project_path manifest_path project_name install_dbt_deps dbt_vars env_vars partial_parse",
+    ProjectConfig: "dbt_project_path manifest_path manifest_conn_id project_name install_dbt_deps dbt_vars env_vars partial_parse",
     ProfileConfig: "profile_name target_name profiles_yml_filepath profile_mapping",
     ExecutionConfig: "execution_mode invocation_mode setup_operator_args dbt_executable_path dbt_project_path install_dbt_deps "
     "test_indirect_selection virtualenv_dir",
-    RenderConfig: "load_method test_behavior emit_datasets group_nodes_by_folder source_rendering_behavior ephemeral_models_as_empty_operator "
+    RenderConfig: "select exclude selector dbt_project_path dbt_executable_path dbt_ls_path load_method test_behavior emit_datasets group_nodes_by_folder source_rendering_behavior ephemeral_models_as_empty_operator "
     "node_converters normalize_task_id normalize_task_display_name should_detach_multiple_parents_tests enable_owner_inheritance "
     "source_pruning",
+}
+CHOICES = {
+    ExecutionMode: "WATCHER LOCAL VIRTUALENV",
+    LoadMode: "AUTOMATIC CUSTOM DBT_LS DBT_LS_FILE DBT_MANIFEST",
+    TestBehavior: "BUILD NONE AFTER_EACH AFTER_ALL",
+    InvocationMode: "SUBPROCESS DBT_RUNNER",
+    SourceRenderingBehavior: "NONE ALL WITH_TESTS_OR_FRESHNESS",
+    DbtResourceType: "MODEL SEED SNAPSHOT SOURCE TEST EXPOSURE",
 }
 OPERATOR_ARGS: dict[str, Any] = {
     "install_deps": True,
@@ -44,7 +59,9 @@ OPERATOR_ARGS: dict[str, Any] = {
     "deferrable": True,
     "poke_interval": 5,
     "timeout": 100,
+    "execution_timeout": timedelta(seconds=9),
     "retries": 1,
+    "retry_delay": timedelta(seconds=1),
     "queue": "q",
     "pool": "p",
     "trigger_rule": "all_done",
@@ -64,6 +81,26 @@ INSTEAD = {
 @pytest.mark.parametrize(("config", "name"), [(config, name) for config, names in KNOWN.items() for name in names.split()])
 def test_the_parameters_of_cosmos_exist(config: type, name: str) -> None:
     assert name in {one.name for one in fields(config)}
+
+
+@pytest.mark.parametrize(("config", "name"), [(config, name) for config, names in KNOWN.items() for name in names.split()])
+def test_a_misspelt_parameter_names_the_one_that_is_meant(config: type, name: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config(**{name[:3] + name[4] + name[3] + name[5:]: 1})
+    assert f"{config.__name__}({name}=...)" in str(error.value)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in CHOICES.items() for name in names.split()])
+def test_the_choices_of_cosmos_exist(kind: type, name: str) -> None:
+    assert kind[name].name == name  # type: ignore[index]
+
+
+def test_the_classes_take_what_those_of_cosmos_take() -> None:
+    """By name; ``group_id`` has the same default, and what a group is called is in its tasks' ids."""
+    both = {"project_config", "profile_config", "execution_config", "render_config", "operator_args", "on_warning_callback"}
+    for kind in (DbtDag, DbtTaskGroup):
+        assert both <= inspect.signature(kind.__init__).parameters.keys()
+    assert inspect.signature(DbtTaskGroup.__init__).parameters["group_id"].default == "dbt_task_group"
 
 
 @pytest.mark.parametrize(("config", "name"), [(config, name) for config, names in INSTEAD.items() for name in names.split()])

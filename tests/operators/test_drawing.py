@@ -30,6 +30,7 @@ from ledger_watcher_airflow import (
     TestBehavior,
     bash_producer,
 )
+from ledger_watcher_airflow.trigger import NodeTrigger
 from tests.operators.conftest import LEDGER
 from tests.operators.test_dag import PRODUCER, edges
 from tests.projects import DBT_VERSIONS, node, real_manifest, write_project
@@ -85,7 +86,7 @@ def test_task_groups_by_folder_stand_one_in_another(make_dag: MakeDag, shop: Pro
         "tests.sums_test",
     }
     assert ("models.staging.orders.test", "models.marts.core.sales_run") in edges(dag)
-    assert dag.get_task("models.staging.orders.run").start_trigger_args.trigger_kwargs["producer"] == PRODUCER
+    assert NodeTrigger(**dag.get_task("models.staging.orders.run").start_trigger_args.trigger_kwargs).producer == PRODUCER
     folder = dag.task_group.children["models"]
     assert isinstance(folder, TaskGroup)
     assert set(folder.children) == {"models.staging", "models.marts"}

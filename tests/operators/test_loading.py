@@ -176,6 +176,38 @@ def test_hosts_share_what_dbt_said(make_dag: MakeDag, lister: Lister, tmp_path: 
     assert len(lister.said) == 1
 
 
+# A default selector ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def default(project: Path) -> None:
+    """The project's selectors.yml has one with ``default: true``, as the manifest tells it."""
+    file = project / "target" / "manifest.json"
+    selectors = {"all": {"name": "all", "definition": "*"}, "daily": {"name": "daily", "definition": "tag:daily", "default": True}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "selectors": selectors}))
+
+
+@pytest.mark.usefixtures("default")
+def test_a_default_selector_is_drawn_as_dbt_builds_it(make_dag: MakeDag, lister: Lister) -> None:
+    """dbt takes it unless it is told something else, when it lists and when it builds."""
+    for _ in range(2):  # the second time from the cache of the manifest
+        dag = make_dag(**render(lister))
+        assert set(dag.task_ids) == TASKS
+        assert set(dag.get_task(PRODUCER).nodes) == set(SOME)
+        assert not {"--select", "--selector"} & set(dag.get_task(PRODUCER).command())
+    (said,) = lister.said
+    assert not {"--select", "--selector"} & set(said)
+    assert set(make_dag(**render(lister), operator_args={"select": "sales"}).task_ids) > TASKS, "dbt then leaves the default out"
+    assert len(lister.said) == 1
+
+
+@pytest.mark.usefixtures("default")
+def test_a_default_selector_without_dbt_needs_a_plan(make_dag: MakeDag) -> None:
+    with pytest.raises(ConfigError, match=r"selector 'daily', which selectors\.yml makes the default") as caught:
+        make_dag(render_config=RenderConfig(dbt_executable_path="/no/such/dbt"))
+    assert "`ledger-watcher plan --output plan.json -- dbt build`" in str(caught.value)
+
+
 # A plan --------------------------------------------------------------------------------------------------------------
 
 

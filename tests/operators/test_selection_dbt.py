@@ -97,8 +97,15 @@ JAFFLES = [
         "guests_history",
         "test_name:unique",
     ),
-    *("days_add_up_to_tickets", "@stg_lines", "resource_type:snapshot+", "tag:none_has_it"),
+    *("days_add_up_to_tickets", "@stg_lines", "resource_type:snapshot+", "tag:none_has_it", "fqn:*"),
 ]
+DEFAULT = """
+selectors:
+  - name: usual
+    default: true
+    definition: {method: path, value: models/staging, parents: true}
+"""
+"""What dbt takes of the example project where it is told nothing: the first of JAFFLES."""
 INDIRECT = ["eager", "cautious", "buildable", "empty"]
 YAML = ["words", "united", "cut", "without", "related", "childrens_parents", "inherited", "old"]
 STEP = 1 if os.environ.get("DBT_VERSIONS") else 5
@@ -129,6 +136,7 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Projects]:
     file = kitchen / "dbt_project.yml"
     file.write_text(file.read_text().replace("FUNCPATHS", 'function-paths: ["functions"]'))
     (kitchen / "selectors.yml").write_text(SELECTORS)
+    (jaffle / "selectors.yml").write_text(DEFAULT)
     with serving(folder) as server:
         code, nodes = server.ls(kitchen)
         assert (code, len(nodes) > 40) == (0, True)
@@ -168,8 +176,7 @@ def draw(projects: Projects, project: Path, *options: str, indirect: str | None 
         execution_config=ExecutionConfig(ledger_uri=LEDGER),
         operator_args={**flags, **({"indirect_selection": indirect} if indirect else {})},
         render_config=RenderConfig(
-            **render,
-            load_method=LoadMode.DBT_LS,
+            **{"load_method": LoadMode.DBT_LS, **render},
             dbt_executable_path=projects.server.program,
             source_rendering_behavior=SourceRenderingBehavior.ALL,
         ),
@@ -237,6 +244,15 @@ def test_the_tests_that_come_along_are_those_of_the_producer(projects: Projects,
 @pytest.mark.parametrize("expression", JAFFLES[::STEP])
 def test_the_example_project_is_drawn_as_dbt_lists_it(projects: Projects, expression: str) -> None:
     check(projects, projects.jaffle, flagged("--select", expression), draw(projects, projects.jaffle, select=expression))
+
+
+def test_the_default_selector_holds_where_only_a_manifest_is_loaded(projects: Projects) -> None:
+    listed = projects.ls(projects.jaffle)
+    (projects.jaffle / "target").mkdir(exist_ok=True)
+    shutil.copy(projects.jaffle / ".parsed" / "manifest.json", projects.jaffle / "target")
+    dag = draw(projects, projects.jaffle, load_method=LoadMode.DBT_MANIFEST)
+    check(projects, projects.jaffle, [], dag)
+    assert 0 < len(listed) < len(projects.ls(projects.jaffle, "--select", "fqn:*"))
 
 
 def test_the_expressions_are_of_every_kind_and_select_something(projects: Projects) -> None:

@@ -13,8 +13,8 @@ from ledger_watcher.errors import ConfigError
 from ledger_watcher.verdict import rendered_hash, sources_of
 from ledger_watcher_airflow.flags import DbtCall
 from ledger_watcher_airflow.late import refuse_late
-from ledger_watcher_airflow.ledger import LedgerRef
-from ledger_watcher_airflow.producer import PRODUCER_PRIORITY, PRODUCER_TASK_ID
+from ledger_watcher_airflow.ledger import PRODUCER_TASK_ID, LedgerRef
+from ledger_watcher_airflow.producer import PRODUCER_PRIORITY
 from ledger_watcher_airflow.producers.attempt import ATTRIBUTE, CommandAttempt, CommandRecovery
 from ledger_watcher_airflow.producers.quoting import ARGV, SHELL, Expression, Quoting, Word, json_of, rendered, template
 

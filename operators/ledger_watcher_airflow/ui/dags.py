@@ -21,7 +21,7 @@ from sqlalchemy import exists, select
 
 from ledger_watcher.ledger.layout import RunKey
 from ledger_watcher.packing import names_of
-from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, run_key
+from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, producer_in, run_key
 from ledger_watcher_airflow.policy import OPERATORS
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ def _ledgers_of(dag: SerializedDAG) -> list[DagLedger]:
         if start is None or start.trigger_cls != _TRIGGER:
             continue
         said = BaseSerialization.deserialize(start.trigger_kwargs)
-        found.setdefault(said["producer"], (said, {}))[1][task.task_id] = names_of(said["nodes"])
+        producer = said.get("producer") or producer_in(said.get("group", ""))
+        found.setdefault(producer, (said, {}))[1][task.task_id] = names_of(said["nodes"])
     return [
         DagLedger(
             ref=LedgerRef(uri=said["ledger"], conn_id=said.get("conn_id"), deployment=said.get("deployment", DEFAULT_DEPLOYMENT)),
