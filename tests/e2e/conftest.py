@@ -70,6 +70,9 @@ def airflow(home: Path, s3: SimpleNamespace) -> Iterator[AirflowStack]:
         "E2E_HOME": str(home),
         "E2E_S3_LEDGER": s3.ledger,
         "LEDGER_WATCHER_CACHE_DIR": str(home / "cache"),
+        "JAFFLE_LEDGER": str(home / "ledger"),  # of the example DAGs, and what they ask of a deployment
+        "AIRFLOW_CONN_JAFFLE_DUCKDB": "duckdb://",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "OPENLINEAGE__TRANSPORT__TYPE": "file",  # for whoever asks for it: a DAG's LEDGER_WATCHER_EMIT
         "OPENLINEAGE__TRANSPORT__LOG_FILE_PATH": str(home / "openlineage.jsonl"),

@@ -20,6 +20,7 @@ SLOW = ("first.sql", "slow.py", "slow_too.py", "below_slow.sql")
 PROJECTS = {
     "flaky": ("first.sql", "flaky.py", "below_flaky.sql"),
     "wide": ("gate.sql",),
+    "grouped": GATE,
     "cleared_nodes": GATE,
     "cleared_failed": GATE,
     "cleared_whole": GATE,
@@ -40,7 +41,7 @@ PROJECTS = {
 OPEN = ("cleared_nodes", "cleared_whole", "two_runs")
 BUILT = ("killed_recovery", "lost_recovery")
 """Whose first run builds everything, as it is: what is of interest is a recovery that comes after it."""
-AT_ONCE = ("flaky", "wide", "cleared_nodes", "cleared_failed", "cleared_whole", "created_again", "marked", "timed_out", *BUILT)
+AT_ONCE = ("flaky", "wide", "grouped", "cleared_nodes", "cleared_failed", "cleared_whole", "created_again", "marked", "timed_out", *BUILT)
 """Whose first runs are started together: what is of interest comes after them."""
 
 
@@ -92,6 +93,25 @@ def test_a_fixed_root_and_its_fifty_descendants_are_one_run_of_dbt(scene: Callab
     assert recovery.started.task_id == "gate_run"
     assert recovery.built == dict.fromkeys(below | {"gate"}, 1)
     assert wide.workers() == {PRODUCER: 1, "gate_run": 1}
+
+
+def test_a_cleared_group_builds_what_is_left_of_it(scene: Callable[[str], Scene]) -> None:
+    """With the group below it, in one run of dbt: its own node that failed, not the one that succeeded. Its failure names the node."""
+    grouped = scene("grouped")
+    assert grouped.end() == "failed"
+    assert grouped.tasks() == {PRODUCER: "success", "up_build": "failed", "down_build": "upstream_failed"}
+    told = grouped.log("up_build")
+    assert "model.recovery.first: success" in told
+    assert "model.recovery.gate: error" in told
+    grouped.open_gate()
+    assert grouped.clear("up_build", downstream=True) == ["down_build", "up_build"]
+    assert grouped.end() == "success"
+    assert set(grouped.tasks().values()) == {"success"}
+    first, recovery = grouped.attempts()
+    assert first.built == {"first": 1, "gate": 1}
+    assert recovery.started.task_id == "up_build"
+    assert recovery.built == {"gate": 1, "below": 1}
+    assert grouped.workers() == {PRODUCER: 1, "up_build": 1}
 
 
 def test_clear_failed_builds_what_failed(scene: Callable[[str], Scene]) -> None:

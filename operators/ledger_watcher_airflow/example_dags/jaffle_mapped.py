@@ -30,7 +30,8 @@ with DAG(
             "dbt",
             project_config=ProjectConfig(dbt_project_path=project),
             profile_config=ProfileConfig(profile_name="jaffle", profiles_yml_filepath=project / "profiles.yml"),
-            execution_config=ExecutionConfig(ledger_uri=ledger),
+            # DuckDB's file is for one dbt at a time
+            execution_config=ExecutionConfig(ledger_uri=ledger, setup_operator_args={"max_active_tis_per_dagrun": 1}),
             operator_args={"vars": {"region": region}},
         )
 

@@ -1,6 +1,6 @@
 """Without a ledger: each task runs dbt for its own node; and single commands in a DAG of one's own.
 
-``JAFFLE_PROJECT_DIR`` is a copy of ``dbt/jaffle`` after ``dbt parse``.
+``JAFFLE_PROJECT_DIR`` is a copy of ``dbt/jaffle`` after ``dbt parse``. Its DuckDB is a file that one dbt at a time can open: hence one task at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from airflow.sdk import DAG
 from ledger_watcher_airflow import (
     DbtDag,
     DbtRunLocalOperator,
+    DbtSeedLocalOperator,
     DbtTestLocalOperator,
     ExecutionConfig,
     ExecutionMode,
@@ -30,6 +31,7 @@ DbtDag(
     schedule=None,
     start_date=datetime(2026, 1, 1),  # noqa: DTZ001 - Airflow reads it in its own time zone
     catchup=False,
+    max_active_tasks=1,
     project_config=ProjectConfig(dbt_project_path=project),
     profile_config=profile,
     execution_config=ExecutionConfig(execution_mode=ExecutionMode.LOCAL),
@@ -40,6 +42,8 @@ with DAG(
     schedule=None,
     start_date=datetime(2026, 1, 1),  # noqa: DTZ001 - Airflow reads it in its own time zone
     catchup=False,
+    max_active_tasks=1,
 ):
+    seeds = DbtSeedLocalOperator(task_id="seeds", project_dir=project, profile_config=profile)
     build = DbtRunLocalOperator(task_id="staging", project_dir=project, profile_config=profile, select=["staging"])
-    build >> DbtTestLocalOperator(task_id="check", project_dir=project, profile_config=profile, select=["staging"])
+    seeds >> build >> DbtTestLocalOperator(task_id="check", project_dir=project, profile_config=profile, select=["staging"])

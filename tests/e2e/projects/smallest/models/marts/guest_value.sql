@@ -1,0 +1,1 @@
+select guests.* from {{ ref("stg_guests") }} as guests cross join {{ source("desk", "tickets") }}
