@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .tools/npm/.ready
 
-.PHONY: help env tools check test test-ceph test-cosmos test-dbt test-postgres test-distributed test-deploy test-packaging test-airflow31 test-airflow32 docs bench bench-capture bench-ledger soak demo lock clean
+.PHONY: help env tools check test test-ceph test-cosmos test-dbt test-postgres test-distributed test-deploy test-packaging test-airflow31 test-airflow32 docs bench bench-scale bench-capture bench-ledger soak demo lock clean
 help: ## what can be made
 	@grep -E '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/; s/ test-[a-z0-9]+//' | expand -t 20
 
@@ -73,6 +73,10 @@ bench: $(READY) ## one DAG run beside `dbt build`, astronomer-cosmos and LOCAL, 
 	@scripts/system.sh postgresql
 	@scripts/bench_venvs.sh
 	@exec .work/bench/own/bin/python -m benchmarks.airflow $(ARGS)
+
+bench-scale: $(READY) ## what nodes cost the triggerers, and how late their tasks are, as projects grow (ARGS="--sizes 250 --triggerers 1")
+	@scripts/system.sh postgresql
+	@exec $(BIN)/python -m benchmarks.scale $(ARGS)
 
 bench-capture: $(READY) ## what a ledger costs a dbt run, in time and CPU
 	@scripts/dbt_venvs.sh 1.11

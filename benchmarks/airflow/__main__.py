@@ -20,6 +20,7 @@ from benchmarks.airflow._runs import Bench
 from benchmarks.airflow._servers import bucket, databases
 
 _ENVIRONMENTS = Path(__file__).parents[2] / ".work" / "bench"
+_FILE = click.Path(path_type=Path, dir_okay=False)
 _WARM_UP = "jaffle"
 
 
@@ -45,8 +46,12 @@ def _words(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
     help=f"Some of {', '.join(ARMS)}; local runs fhir40 and jaffle only.",
 )
 @click.option("--rounds", type=click.IntRange(1), default=1, help="Runs of each kind; of several, the medians are shown first.")
-@click.option("--json", "raw", type=click.Path(path_type=Path, dir_okay=False), help="A file for the raw figures; it grows run by run.")
-@click.option("--table", type=click.Path(path_type=Path, dir_okay=False), help="A file for the table, with the chart beside it.")
+@click.option(
+    "--json", "raw", type=_FILE, default=_ENVIRONMENTS / "airflow.json", help="For the raw figures, run by run; else in .work/bench."
+)
+@click.option(
+    "--table", type=_FILE, default=_ENVIRONMENTS / "airflow.md", help="For the tables, the chart (.svg) beside it; else in .work/bench."
+)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Environment for Airflow's services, again and again.")
 @click.option("--warm-up/--no-warm-up", default=True, help="Run a small DAG first wherever an Airflow was started.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="A folder for all files, logs too, to be kept.")
@@ -54,8 +59,8 @@ def main(  # noqa: PLR0913 - one per option
     projects: list[str],
     arms: list[str],
     rounds: int,
-    raw: Path | None,
-    table: Path | None,
+    raw: Path,
+    table: Path,
     settings: tuple[str, ...],
     *,
     warm_up: bool,
@@ -81,13 +86,13 @@ def main(  # noqa: PLR0913 - one per option
                     bench.run(airflows[arm.environment], _WARM_UP, 0)
                 results.append(bench.run(arm, project, number))
                 click.echo(summary(results[-1], results), err=True)
-                if raw:
-                    raw.write_text(json.dumps({"about": facts, "runs": [asdict(one) for one in results]}, indent=1), "utf-8")
+                raw.write_text(json.dumps({"about": facts, "runs": [asdict(one) for one in results]}, indent=1), "utf-8")
     text = report(results, facts)
     click.echo(text)
-    if table:
-        table.write_text(text, "utf-8")
-        table.with_suffix(".svg").write_text(chart(results), "utf-8")
+    table.write_text(text, "utf-8")
+    chart_file = table.with_suffix(".svg")
+    chart_file.write_text(chart(results), "utf-8")
+    click.echo(f"Written: {raw}, {table}, {chart_file}", err=True)
 
 
 if __name__ == "__main__":

@@ -93,14 +93,22 @@ def _row(result: Result, results: Sequence[Result]) -> dict[str, str]:
 def _middle(runs: Sequence[Result], results: Sequence[Result]) -> dict[str, str]:
     """Of all runs of one kind that ended well; the services' CPU is what is more than `dbt build` took in the same round."""
     good = [one for one in runs if one.state == "success"]
+    airflow = [one for one in good if one.arm != DBT.name]
     figures: dict[str, Sequence[float | None]] = {
         "wall s": [one.wall for one in good],
         "wall / CLI": [ratio(one, results) for one in good],
         "lag s, median": [median(one.lags) for one in good if one.lags],
         "lag s, p95": [quantile(one.lags, 0.95) for one in good if one.lags],
+        "lag s, max": [max(one.lags) for one in good if one.lags],
         "tail s": [one.tail for one in good],
-        "workers": [float(one.workers) for one in good],
-        "CPU s, Airflow without dbt": [one.airflow_cpu - plain for one in good if (plain := _dbt_cpu(one, results)) is not None],
+        "workers": [float(one.workers) for one in airflow],
+        "CPU s, Airflow without dbt": [one.airflow_cpu - plain for one in airflow if (plain := _dbt_cpu(one, results)) is not None],
+        "SQL": [float(one.statements) for one in airflow],
+        "XCom writes": [float(one.xcoms) for one in airflow],
+        "Variable writes": [float(one.variables) for one in airflow],
+        "storage requests": [float(one.requests) for one in good if one.requests is not None],
+        "peak MiB": [one.usage.memory for one in good],
+        "others' CPU s": [one.usage.others for one in good],
     }
     known = {name: [value for value in values if value is not None] for name, values in figures.items()}
     row = {"runs": f"{ARMS[runs[0].arm].title}, {len(good)} of {len(runs)} good"}

@@ -1,7 +1,8 @@
 """One reading task per triggerer and run, whatever the number of nodes that wait.
 
 A tail polls the chain once per interval, folds what is new into the state of the run, and wakes only those who watch a node that
-changed; a change of the producer's state wakes all. It never raises into its watchers: a storage that is out of reach means waiting.
+changed; a new plan and a change of the producer's state wake all, and so does each look at a producer that has ended. What a run costs is
+linear in its tasks, however long it takes. It never raises into its watchers: a storage that is out of reach means waiting.
 
 Nothing here logs in the event loop, see :func:`say`.
 """
@@ -19,6 +20,7 @@ from asgiref.sync import sync_to_async
 
 from ledger_watcher.errors import ConfigError, CorruptLedger, Denied, LedgerWatcherError, UnsupportedLedger
 from ledger_watcher.ledger import Entry, RunFollower, RunKey
+from ledger_watcher.records import Plan
 from ledger_watcher.state import Attempt, RunState
 from ledger_watcher_airflow.decision import RECOVERING, TERMINAL, Kind, Verdict, Watcher, decide, open_recovery
 from ledger_watcher_airflow.ledger import LedgerRef
@@ -90,6 +92,7 @@ class Tail:
         self._rounds_begun = 0
         self._seen: tuple[int, str | None] = (0, None)
         self._rounds_done = 0
+        self._runner_then: str | None = UNKNOWN
         self._dead_recovery = 0
         self._dispatched: tuple[str, int, float] | None = None
 
@@ -171,13 +174,25 @@ class Tail:
             await self._trouble_with(LedgerWatcherError(f"{type(error).__name__}: {error}"))
             return False
         self._answered = asyncio.get_running_loop().time()
-        news = self.problem is not None or self._rounds_done != self._seen[0]
-        if self.problem is not None:
+        again = self.problem is not None
+        if again:
             self.problem = None
             await say(log.info, "The ledger can be read again: %s", self.key.run)
-        self._rounds_done, self.producer = self._seen
-        self._wake(self._events if news else touched)
+        self._wake(self._events if self._has_news() or again else touched)
         return answered
+
+    def _has_news(self) -> bool:
+        """Take over the newest look. True if it concerns those, too, whose nodes have no new record.
+
+        While the producer goes on, whatever its state, they wait (:func:`~ledger_watcher_airflow.decision.decide`). Once it has ended, each look may
+        be the first that counts for one of them, or the time of a dispatched recovery may be up.
+        """
+        looked = self._rounds_done != self._seen[0]
+        self._rounds_done, self.producer = self._seen
+        if not looked:
+            return False
+        before, self._runner_then = self._runner_then, self._runner()
+        return before != self._runner_then or self._runner_then in TERMINAL
 
     async def _look(self) -> bool:
         """Ask Airflow for the producer's state, which counts once the chain has been read behind it. False if there is no answer."""
@@ -253,6 +268,8 @@ class Tail:
     def _touched(self, entries: Iterable[Entry]) -> set[asyncio.Event]:
         touched: set[asyncio.Event] = set()
         for entry in entries:
+            if isinstance(entry.record, Plan):  # of a recovery, it may decide for nodes that it leaves out
+                touched |= self._events
             touched |= self._waiting.get(getattr(entry.record, "unique_id", ""), set())
         return touched
 

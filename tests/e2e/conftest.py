@@ -17,6 +17,7 @@ from scripts.airflow_stack import AirflowStack
 from scripts.postgres import HOST, Postgres
 from tests.e2e.moto import moto_server
 from tests.e2e.scenes import parse
+from tests.e2e.statements import FOLDER_ENV
 
 HERE = Path(__file__).parent
 PROJECTS = HERE / "projects"
@@ -44,13 +45,26 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, (source, _) in sources.items():
         shutil.copytree(source, folder / name)
-    parse({folder / name: env for name, (_, env) in sources.items()})
+    write_counted(folder / "counted")
+    parse({**{folder / name: env for name, (_, env) in sources.items()}, folder / "counted": {}})
     plan(folder / "sourced", "--selector", "shown")
     for name in ("jaffle_s3", "jaffle_group", "jaffle_first", "jaffle_second"):
         shutil.copytree(folder / "jaffle_local", folder / name)
     for name in ("no_bucket", "told"):
         shutil.copytree(folder / "broken", folder / name)
     return folder
+
+
+def write_counted(project: Path) -> None:
+    """Two layers of fifteen views: enough of them that a statement for each node shows."""
+    (project / "models").mkdir(parents=True)
+    (project / "dbt_project.yml").write_text("name: counted\nprofile: counted\n")
+    (project / "profiles.yml").write_text(
+        f"counted: {{target: dev, outputs: {{dev: {{type: duckdb, path: '{project}/counted.duckdb'}}}}}}\n"
+    )
+    for number in range(15):
+        (project / "models" / f"upper_{number:02}.sql").write_text("select 1 as id\n")
+        (project / "models" / f"lower_{number:02}.sql").write_text(f"select id from {{{{ ref('upper_{number:02}') }}}}\n")  # noqa: S608 - ours
 
 
 def plan(project: Path, *words: str) -> None:
@@ -77,7 +91,11 @@ def airflow(home: Path, s3: SimpleNamespace) -> Iterator[AirflowStack]:
         "OPENLINEAGE__TRANSPORT__TYPE": "file",  # for whoever asks for it: a DAG's LEDGER_WATCHER_EMIT
         "OPENLINEAGE__TRANSPORT__LOG_FILE_PATH": str(home / "openlineage.jsonl"),
         "OPENLINEAGE__TRANSPORT__APPEND": "true",
+        FOLDER_ENV: str(home / "statements"),
     }
+    (home / "statements").mkdir()
+    (home / "airflow" / "config").mkdir(parents=True)
+    shutil.copy(HERE / "statements.py", home / "airflow" / "config" / "airflow_local_settings.py")
     dags = home / "dags"
     shutil.copytree(HERE / "dags", dags)
     with _database() as url, AirflowStack(home / "airflow", dags, env=env, database_url=url, triggerers=2) as stack:
