@@ -68,7 +68,8 @@ class AirflowStack(AirflowClient):
         self.log_folder = self.home / "logs-services"
         with socket.create_server(("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        super().__init__(url, dags_folder.resolve(), database_url or f"sqlite:///{self.home}/airflow.db")
+        # Beside one that writes, every other process waits, for 5 s if nothing else is said; then Airflow's services end.
+        super().__init__(url, dags_folder.resolve(), database_url or f"sqlite:///{self.home}/airflow.db?timeout=60")
         self._env = {
             **_inherited(),
             **_configuration(self.home, self.url, parallelism),
