@@ -68,8 +68,7 @@ class AirflowStack(AirflowClient):
         self.log_folder = self.home / "logs-services"
         with socket.create_server(("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        # Beside one that writes, every other process waits, for 5 s if nothing else is said; then Airflow's services end.
-        super().__init__(url, dags_folder.resolve(), database_url or f"sqlite:///{self.home}/airflow.db?timeout=60")
+        super().__init__(url, dags_folder.resolve(), database_url or f"sqlite:///{self.home}/airflow.db")
         self._env = {
             **_inherited(),
             **_configuration(self.home, self.url, parallelism),
@@ -80,9 +79,15 @@ class AirflowStack(AirflowClient):
             MARKER: name,
         }
         self._triggerers = triggerers
+        own = {service: self._own(service, env) for service, env in apart.items()}
+        if not database_url:
+            # Beside one that writes, every other process waits for SQLite: 5 s if nothing else is said, and then Airflow's services end.
+            # Its api-server waits in some requests for itself, so that there the 5 s are long enough; the client asks again.
+            conn = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+            own.setdefault("api-server", {"AIRFLOW_HOME": str(self.home), conn: self._env[conn]})
+            self._env[conn] += "?timeout=60"
         self._services = {
-            service: airflow_nanny.Service(argv, self._own(service, apart[service]) if service in apart else {})
-            for service, argv in _commands(triggerers, workers).items()
+            service: airflow_nanny.Service(argv, own.get(service, {})) for service, argv in _commands(triggerers, workers).items()
         }
         self._python = python
         self._journal = airflow_nanny.Journal(self.log_folder / f"journal-{name}")

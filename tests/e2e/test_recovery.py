@@ -95,8 +95,8 @@ def test_a_fixed_root_and_its_fifty_descendants_are_one_run_of_dbt(scene: Callab
     assert wide.workers() == {PRODUCER: 1, "gate_run": 1}
 
 
-def test_a_cleared_group_builds_what_is_left_of_it(scene: Callable[[str], Scene]) -> None:
-    """With the group below it, in one run of dbt: its own node that failed, not the one that succeeded. Its failure names the node."""
+def test_a_cleared_group_is_built_again_with_what_is_below(scene: Callable[[str], Scene]) -> None:
+    """All of it, in one run of dbt, as a cleared node is. Its failure names the node."""
     grouped = scene("grouped")
     assert grouped.end() == "failed"
     assert grouped.tasks() == {PRODUCER: "success", "up_build": "failed", "down_build": "upstream_failed"}
@@ -110,7 +110,7 @@ def test_a_cleared_group_builds_what_is_left_of_it(scene: Callable[[str], Scene]
     first, recovery = grouped.attempts()
     assert first.built == {"first": 1, "gate": 1}
     assert recovery.started.task_id == "up_build"
-    assert recovery.built == {"gate": 1, "below": 1}
+    assert recovery.built == {"first": 1, "gate": 1, "below": 1}
     assert grouped.workers() == {PRODUCER: 1, "up_build": 1}
 
 
