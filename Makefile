@@ -40,7 +40,7 @@ DBT_VERSIONS ?= 1.8 1.9 1.10 1.11 fusion
 test-dbt: $(READY) ## real dbt, every version, on DuckDB and PostgreSQL; all selections (DBT_VERSIONS="1.8 1.11" for some)
 	@scripts/system.sh postgresql
 	@scripts/dbt_venvs.sh $(DBT_VERSIONS)
-	@DBT_VERSIONS="$(DBT_VERSIONS)" $(BIN)/python -m pytest tests/dbt tests/operators/test_selection_dbt.py $(ARGS)
+	@DBT_VERSIONS="$(DBT_VERSIONS)" $(BIN)/python -m pytest tests/dbt tests/operators/test_selection_dbt.py --timeout=900 $(ARGS)
 
 test-postgres: $(READY) ## the end-to-end tests with Airflow's metadata in PostgreSQL
 	@scripts/system.sh postgresql
