@@ -20,7 +20,7 @@ else:
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = set(re.findall(r"^([a-z0-9-]+):.*##", MAKEFILE, re.MULTILINE))
+TARGETS = set(" ".join(re.findall(r"^([a-z0-9 -]+):.*##", MAKEFILE, re.MULTILINE)).split())
 DBT_VERSIONS = {path.stem.removeprefix("dbt-") for path in (ROOT / "requirements").glob("dbt-*.txt")}
 PYTHONS = {line.rpartition(" ")[2] for line in PROJECT["project"]["classifiers"] if re.search(r":: 3\.\d+$", line)}
 

@@ -74,10 +74,10 @@ def test_what_is_no_success_fails_and_may_be_retried(consumer: DbtConsumerWatche
 
 def test_only_what_differs_from_the_trigger_s_defaults_is_stored() -> None:
     plain = DbtConsumerWatcherSensor(task_id="t", nodes=("model.p.a",), ledger=LedgerRef(uri="/ledger"), producer_task_id=PRODUCER)
-    assert plain.start_trigger_args.trigger_kwargs == {"ledger": "/ledger", "nodes": ["model.p.a"], "producer": PRODUCER}
+    assert plain.start_trigger_args.trigger_kwargs == {"ledger": "/ledger", "nodes": ["model.p.a"]}
     ledger = LedgerRef(uri="/ledger", conn_id="c", deployment="blue")
     full = DbtConsumerWatcherSensor(
         task_id="t", nodes=("model.p.a",), ledger=ledger, producer_task_id=PRODUCER, ledger_group="g", poll_interval=2
     )
-    more = {"conn_id": "c", "deployment": "blue", "group": "g", "poll": 2}
+    more = {"conn_id": "c", "deployment": "blue", "group": "g", "poll": 2, "producer": PRODUCER}
     assert full.start_trigger_args.trigger_kwargs == {**plain.trigger_arguments, **more}
