@@ -36,8 +36,8 @@ class AirflowClient:
             self._http.headers["Authorization"] = f"Bearer {token}"
         deadline = time.monotonic() + _LOCKED
         while True:
-            answer = self._http.request(method, f"{self.url}/api/v2/{path}", timeout=30, **options)
-            # SQLite lets one process write at a time, and Airflow gives up after 5 s. What it began it has rolled back.
+            answer = self._http.request(method, f"{self.url}/api/v2/{path}", timeout=90, **options)
+            # SQLite lets one process write at a time, and Airflow gives up after a while. What it began it has rolled back.
             if answer.status_code != requests.codes.server_error or "database is locked" not in answer.text or time.monotonic() > deadline:
                 break
         if not answer.ok:

@@ -81,11 +81,9 @@ class AirflowStack(AirflowClient):
         self._triggerers = triggerers
         own = {service: self._own(service, env) for service, env in apart.items()}
         if not database_url:
-            # Beside one that writes, every other process waits for SQLite: 5 s if nothing else is said, and then Airflow's services end.
-            # Its api-server waits in some requests for itself, so that there the 5 s are long enough; the client asks again.
-            conn = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
-            own.setdefault("api-server", {"AIRFLOW_HOME": str(self.home), conn: self._env[conn]})
-            self._env[conn] += "?timeout=60"
+            # Beside one that writes, every other process waits for SQLite: 5 s if nothing else is said, and then Airflow's services end, on
+            # a slow disk too. Much longer is no better: some hold the lock and wait for themselves, on a second connection, that long.
+            self._env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] += "?timeout=15"
         self._services = {
             service: airflow_nanny.Service(argv, own.get(service, {})) for service, argv in _commands(triggerers, workers).items()
         }
