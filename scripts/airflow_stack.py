@@ -79,13 +79,13 @@ class AirflowStack(AirflowClient):
             MARKER: name,
         }
         self._triggerers = triggerers
-        own = {service: self._own(service, env) for service, env in apart.items()}
         if not database_url:
             # Beside one that writes, every other process waits for SQLite: 5 s if nothing else is said, and then Airflow's services end, on
             # a slow disk too. Much longer is no better: some hold the lock and wait for themselves, on a second connection, that long.
             self._env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] += "?timeout=15"
         self._services = {
-            service: airflow_nanny.Service(argv, own.get(service, {})) for service, argv in _commands(triggerers, workers).items()
+            service: airflow_nanny.Service(argv, self._own(service, apart[service]) if service in apart else {})
+            for service, argv in _commands(triggerers, workers).items()
         }
         self._python = python
         self._journal = airflow_nanny.Journal(self.log_folder / f"journal-{name}")

@@ -204,7 +204,7 @@ class _Held:
                     signal.signal(number, lambda number, _frame: self._came.append(number))
 
     def release(self) -> None:
-        """Handle what has come. What a handler raises is raised, and the next call goes on from there; one call more than needed is none."""
+        """Handle what has come. What a handler raises is raised, and the next call goes on from there; when all is done, a call does nothing."""
         for number, handler in list(self._handlers.items()):
             signal.signal(number, handler)
             del self._handlers[number]
