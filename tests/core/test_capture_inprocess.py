@@ -231,6 +231,29 @@ def test_an_interrupt_in_another_thread(make: Callable[..., InProcessDbt]) -> No
     assert codes == [2]
 
 
+IN_A_THREAD = """
+import sys, threading
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from ledger_watcher.capture.inprocess import InProcessDbt
+from ledger_watcher.capture.runner import Launch
+
+sys.modules["dbt.cli.main"] = module = ModuleType("dbt.cli.main")
+module.dbtRunner = lambda **_: SimpleNamespace(invoke=lambda _: SimpleNamespace(success=True, exception=None))
+dbt = InProcessDbt(Launch(argv=("build",), env={}, cwd=Path()), sink=print, grace=1.0)
+thread = threading.Thread(target=dbt.run)
+thread.start()
+thread.join()
+sys.settrace(lambda *_: None)
+(lambda: None)()
+"""
+
+
+def test_a_thread_that_ran_dbt_leaves_the_interpreter_as_it_was() -> None:
+    """Were it left to look for an interrupt that never comes, a call under a tracer would not return (CPython 3.11)."""
+    assert subprocess.run([sys.executable, "-c", IN_A_THREAD], timeout=PATIENCE, check=False).returncode == 0
+
+
 def test_an_interrupt_while_dbt_is_imported_keeps_it_from_starting(make: Callable[..., InProcessDbt]) -> None:
     dbt = make(lambda _: True)
     dbt.interrupt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import requests
 from airflow.sdk.exceptions import AirflowFailException
@@ -23,6 +24,13 @@ for name in os.environ["SITE"].split():
     open("target/" + name, "w").write("<p>" + name + "</p>")
 """
 ALL = "index.html manifest.json catalog.json"
+
+
+@pytest.fixture(autouse=True)
+def known_anew() -> None:
+    """What a test of another module reached by the same words was another server."""
+    for protocol in ("s3", "gs", "abfs"):
+        fsspec.get_filesystem_class(protocol).clear_instance_cache()
 
 
 @pytest.fixture
