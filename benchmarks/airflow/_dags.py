@@ -20,8 +20,8 @@ class Arm:
     s3: bool = False
     flags: tuple[str, ...] = ()
     """That it gives dbt beside those of a plain one: dbt parses anew where those of the run before were others (``vars_hash`` in dbt's parser/manifest.py)."""
-    more: str = ""
-    """Arguments of its ``DbtDag``."""
+    execution: str = ""
+    """More arguments of its ``ExecutionConfig``."""
 
     def dag_id(self, project: str) -> str:
         """Of this kind of run of a project."""
@@ -34,12 +34,7 @@ ARMS = {
         Arm("cli", "`dbt build`"),
         Arm("watcher", "WATCHER, ledger in a folder", mode="WATCHER"),
         Arm("s3", "WATCHER, ledger on S3 (moto)", mode="WATCHER", s3=True),
-        Arm(
-            "at-once",
-            "WATCHER, all tasks begin at once (trigger_rule=always)",
-            mode="WATCHER",
-            more='operator_args={"trigger_rule": "always"}, render_config=RenderConfig(emit_datasets=False)',
-        ),
+        Arm("early", "WATCHER, tasks start with the run", mode="WATCHER", execution=", start_with_run=True"),
         Arm("local", "LOCAL", mode="LOCAL"),
         Arm("cosmos", "astronomer-cosmos WATCHER", environment="cosmos", mode="WATCHER", flags=("--profile", PROFILE, "--target", "dev")),
     )
@@ -49,7 +44,7 @@ DBT = ARMS["cli"]
 _OWN = """# airflow dag
 from datetime import datetime
 
-from ledger_watcher_airflow import DbtDag, ExecutionConfig, ExecutionMode, ProfileConfig, ProjectConfig, RenderConfig
+from ledger_watcher_airflow import DbtDag, ExecutionConfig, ExecutionMode, ProfileConfig, ProjectConfig
 
 dag = DbtDag(
     {dag_id!r},
@@ -57,8 +52,7 @@ dag = DbtDag(
     start_date=datetime(2026, 1, 1),
     project_config=ProjectConfig({project!r}),
     profile_config=ProfileConfig(profile_name={profile!r}, profiles_yml_filepath={profiles!r}),
-    execution_config=ExecutionConfig(execution_mode=ExecutionMode.{mode}{ledger}),
-    {more}
+    execution_config=ExecutionConfig(execution_mode=ExecutionMode.{mode}{ledger}{execution}),
 )
 """
 _COSMOS = """# airflow dag
@@ -88,7 +82,7 @@ def write_dag(arm: Arm, project: str, folder: Path, *, dags: Path, ledgers: Path
         profile=PROFILE,
         profiles=str(folder / "profiles.yml"),
         mode=arm.mode,
-        more=arm.more,
+        execution=arm.execution,
         ledger=f", ledger_uri={root!r}" if arm.mode == "WATCHER" else "",
     )
     (dags / f"{arm.dag_id(project)}.py").write_text(text, "utf-8")

@@ -19,8 +19,9 @@ from ledger_watcher.state import RunState
 from ledger_watcher_airflow.assets import tell_outlet
 from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Callbacks, Warnings, checked, tell_of_warnings, warnings_of
-from ledger_watcher_airflow.compat import AirflowException, AirflowRescheduleException, AirflowSkipException
+from ledger_watcher_airflow.compat import TRIES_COUNT_IN_TRIGGER, AirflowException, AirflowRescheduleException, AirflowSkipException
 from ledger_watcher_airflow.decision import TERMINAL, Kind, Verdict, Watcher
+from ledger_watcher_airflow.gate import Above, above_in
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, producer_in, run_key
 from ledger_watcher_airflow.states import nodes_of_tasks, task_states
 from ledger_watcher_airflow.trigger import (
@@ -55,6 +56,8 @@ WAITING = (
     "max_wait",
 )
 """What a user may say of how these tasks wait."""
+_EARLY = "always"
+"""Airflow's rule for a task that waits for none of those before it."""
 _TIMEOUT = 7 * 86400.0
 """Airflow's own default, which Airflow would look up in its configuration for every task of every parse."""
 _RESCHEDULE_INTERVAL = 60.0
@@ -76,6 +79,9 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
     It starts in the triggerer and ends there: no worker, no pool slot, no XCom. ``execute`` runs only where Airflow does not know how to
     start a task in the triggerer (before 3.3.1, and in ``dag.test()``). It ends on a worker where Airflow needs one: a success with an
     ``on_success_callback``, an ``on_execute_callback`` or outlets, and a warning with an ``on_warning_callback``.
+
+    With ``trigger_rule="always"`` it starts with the run, and ends when dbt has built its node, whatever Airflow shows above it. What dbt skipped
+    below a failure fails then, as ``all_success`` would have it, when the task that failed has no try left.
 
     ``execution_timeout`` is that of a run of dbt in this task, and does not count the waiting.
 
@@ -139,7 +145,8 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             "deployment": (ledger.deployment, DEFAULT_DEPLOYMENT),
             "poll": (poll_interval if poke_interval is None else self.poke_interval, 1.0),
             "patient": (patient, False),
-            "lenient": (self.trigger_rule == "none_failed", False),
+            "lenient": (self.trigger_rule in {"none_failed", _EARLY}, False),
+            "early": (self.trigger_rule == _EARLY and TRIES_COUNT_IN_TRIGGER, False),
             "worker": (self._ends_on_a_worker(), ""),
         }
         self.trigger_arguments: dict[str, Any] = {
@@ -160,13 +167,35 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             timeout=self._trigger_timeout,
         )
 
+    def start_with_run(self) -> None:
+        """From now on, its ``trigger_rule`` is ``always``.
+
+        :raises ConfigError: it would hold a worker all the while, or Airflow cannot have it.
+        """
+        if not self.deferrable:
+            raise ConfigError(
+                "ExecutionConfig(start_with_run=True) has tasks wait from the beginning of the run, with deferrable=False each of them on a worker: "
+                "leave one of the two out."
+            )
+        if not TRIES_COUNT_IN_TRIGGER:
+            raise ConfigError(
+                "ExecutionConfig(start_with_run=True) is for tasks that start in the triggerer: Airflow has them from 3.3.1 on."
+            )
+        if any(True for _ in self.iter_mapped_task_groups()):
+            raise ConfigError(
+                "ExecutionConfig(start_with_run=True) is not for mapped task groups, in which Airflow takes no task that starts whatever becomes of those "
+                "before it: leave it out."
+            )
+        self.trigger_rule = type(self.trigger_rule)(_EARLY)
+        self.trigger_arguments |= {"lenient": True, "early": True}
+
     def execute(self, context: Context) -> None:
         """Wait: in the trigger, or here if ``deferrable=False``.
 
         In ``dag.test()``, where tasks run one by one and triggers know of no task, let the producer run first, then look here.
         """
         if _in_dag_test():
-            if not _producer_ended(context, self.producer_task_id):
+            if not _producer_ended(context, self.producer_task_id) or (self.trigger_rule == _EARLY and not self.poke(context)):
                 raise AirflowRescheduleException(utcnow() + timedelta(seconds=1))
         elif self.deferrable:
             self._defer()
@@ -232,6 +261,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             watcher=watcher,
             producer=dag.get_task(self.producer_task_id),
             tasks=nodes_of_tasks(dag, self.producer_task_id),
+            above=above_in(dag),
         )
         with time_limit(self.recovery_timeout.total_seconds()) if self.recovery_timeout else nullcontext():
             return self._recovery.run_dbt(context, self.log)
@@ -260,7 +290,12 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             task_id=self.task_id,
             patient=self.trigger_arguments.get("patient", False),
             lenient=self.trigger_arguments.get("lenient", False),
+            above=self._above(),
         )
+
+    def _above(self) -> Above | None:
+        dag = self.get_dag() if self.trigger_rule == _EARLY else None
+        return above_in(dag) if dag is not None else None
 
     def _run(self, ti: Any) -> RunKey:  # noqa: ANN401 - as above
         return run_key(

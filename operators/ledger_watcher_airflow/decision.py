@@ -25,7 +25,7 @@ which is not terminal: everything without an answer waits for its end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -76,7 +76,8 @@ class Watcher:
     """One try of one node's task: what it mirrors, when it was born, its number and the task's id.
 
     ``patient``: the producer builds failed nodes again while it has tries left, so a failure counts when it has ended. ``lenient``: the task runs
-    below skipped ones, too, so that who skips the whole task group does not skip it.
+    below skipped ones, too, so that who skips the whole task group does not skip it. ``above``: Airflow started it without waiting for the tasks before
+    it; gives the ids of those directly before a task (see :mod:`ledger_watcher_airflow.gate`).
     """
 
     nodes: tuple[str, ...]
@@ -85,6 +86,7 @@ class Watcher:
     task_id: str = ""
     patient: bool = False
     lenient: bool = False
+    above: Callable[[str], Iterable[str]] | None = None
 
 
 def decide(watcher: Watcher, state: RunState, producer: str | None) -> Verdict:

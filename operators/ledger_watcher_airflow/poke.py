@@ -8,6 +8,7 @@ from ledger_watcher.errors import ConfigError, CorruptLedger, Denied, LedgerWatc
 from ledger_watcher.ledger import RunFollower, RunKey
 from ledger_watcher.state import Attempt, RunState
 from ledger_watcher_airflow.decision import RECOVERING, Kind, Verdict, Watcher, decide, open_recovery
+from ledger_watcher_airflow.gate import gated
 from ledger_watcher_airflow.ledger import LedgerRef
 from ledger_watcher_airflow.states import task_states
 
@@ -43,7 +44,10 @@ class RunWatch:
             runner = self._runner(watcher, states, known)
             if runner is not None:
                 break
-        return self._verdict(watcher, runner or RECOVERING, problem)
+        verdict = self._verdict(watcher, runner or RECOVERING, problem)
+        if verdict.kind is Kind.RECOVER and watcher.above is not None:
+            return gated(verdict, watcher, task_states(ti))
+        return verdict
 
     def _runner(self, watcher: Watcher, states: dict[str, str | None], known: Attempt | None) -> str | None:
         """The producer's state, or that a recovery stands in for it; ``None`` if one was found open that nobody seems to run."""

@@ -15,6 +15,7 @@ from ledger_watcher.ledger import RunKey
 from ledger_watcher.state import RunState
 from ledger_watcher_airflow.compat import AirflowException
 from ledger_watcher_airflow.decision import Kind, Verdict, Watcher, done_since_clear
+from ledger_watcher_airflow.gate import Above, look_above
 from ledger_watcher_airflow.poke import RunWatch
 from ledger_watcher_airflow.states import task_states
 
@@ -49,7 +50,7 @@ class Recovers(Protocol):
 class Recovery:
     """What one task that was sent to a worker does.
 
-    ``tasks`` are the nodes of each task that mirrors the same ledger, ``producer`` is the operator that ran dbt.
+    ``tasks`` are the nodes of each task that mirrors the same ledger, ``producer`` is the operator that ran dbt, ``above`` has the edges of the DAG.
     """
 
     ledger: LedgerRef
@@ -57,6 +58,7 @@ class Recovery:
     watcher: Watcher
     producer: Any
     tasks: Mapping[str, Iterable[str]]
+    above: Above
 
     def run_dbt(self, context: Context, log: Any) -> tuple[Verdict, RunState]:  # noqa: ANN401 - Airflow's logger
         """Bring about an answer for the watcher's nodes and return it; ``WAIT`` if another attempt will have it.
@@ -91,9 +93,12 @@ class Recovery:
     def _waiting(self, state: RunState, states: Mapping[str, str | None], clear_number: int | None) -> frozenset[str]:
         """The nodes of all tasks that have not ended, without those that are done or skipped by choice since the last clear: they are only late.
 
-        Of this task's own nodes all, if none of them is left.
+        Without those below a task that failed for good, which have only not said so yet. Of this task's own nodes all, if none of them is left.
         """
         built = done_since_clear(state, clear_number)
-        late = {unique_id for task_id, nodes in self.tasks.items() if states.get(task_id, "removed") in _UNFINISHED for unique_id in nodes}
+        unfinished = [task_id for task_id in self.tasks if states.get(task_id, "removed") in _UNFINISHED]
+        late = {
+            unique_id for task_id in unfinished if look_above(task_id, self.above, states)[0] is None for unique_id in self.tasks[task_id]
+        }
         own = frozenset(self.watcher.nodes)
         return frozenset(late - built) | (own - built or own)

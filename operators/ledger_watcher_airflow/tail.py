@@ -13,7 +13,7 @@ import asyncio
 import contextvars
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from asgiref.sync import sync_to_async
@@ -23,6 +23,7 @@ from ledger_watcher.ledger import Entry, RunFollower, RunKey
 from ledger_watcher.records import Plan
 from ledger_watcher.state import Attempt, RunState
 from ledger_watcher_airflow.decision import RECOVERING, TERMINAL, Kind, Verdict, Watcher, decide, open_recovery
+from ledger_watcher_airflow.gate import gated
 from ledger_watcher_airflow.ledger import LedgerRef
 
 log = logging.getLogger(__name__)
@@ -69,18 +70,35 @@ async def say(write: Callable[..., None], *line: object, **more: object) -> None
 
 
 ProducerState = Callable[[TailKey], Awaitable[str | None]]
+RunStates = Callable[[TailKey], Awaitable[Mapping[str, str | None]]]
+"""The states of all tasks of a run, asked once a producer has ended and tasks wait that did not wait for those above them."""
+
+
+async def _of_no_task(_: TailKey) -> Mapping[str, str | None]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What Airflow answered: the number of the look, the producer's state, and those of the other tasks, if they were asked for."""
+
+    number: int = 0
+    producer: str | None = None
+    tasks: Mapping[str, str | None] | None = None
 
 
 class Tail:
     """Follows one run. ``state`` and ``producer`` belong together: the producer's state was read before the records were."""
 
-    def __init__(self, key: TailKey, *, poll: float, producer_state: ProducerState) -> None:
+    def __init__(self, key: TailKey, *, poll: float, producer_state: ProducerState, run_states: RunStates = _of_no_task) -> None:
         self.key = key
         self.producer: str | None = None
         self.problem: LedgerWatcherError | None = None
         self.polls = 0
         self._poll = poll
         self._producer_state = producer_state
+        self._run_states = run_states
+        self._gated = 0
         self._follower: RunFollower | None = None
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._events: set[asyncio.Event] = set()
@@ -88,10 +106,9 @@ class Tail:
         self.task: asyncio.Task[None] | None = None
         self._looked = float("-inf")
         self._answered = asyncio.get_running_loop().time()
-        # Looks at the producer are counted: the newest that began, the newest that was answered and how, the one that ``producer`` is of.
+        # Looks at the producer are counted: the newest that began, the newest that was answered, the one that ``producer`` is of.
         self._rounds_begun = 0
-        self._seen: tuple[int, str | None] = (0, None)
-        self._rounds_done = 0
+        self._seen = self._counts = _Look()
         self._runner_then: str | None = UNKNOWN
         self._dead_recovery = 0
         self._dispatched: tuple[str, int, float] | None = None
@@ -119,12 +136,14 @@ class Tail:
         # look that begins after now counts for it.
         self._looked = float("-inf")
         first_round = self._rounds_begun + 1
+        self._gated += watcher.above is not None
         loop = asyncio.get_running_loop()
         notice_at = loop.time() + NOTICE_AFTER
         try:
             while True:
                 event.clear()
-                verdict = self._verdict(watcher, self._runner() if self._rounds_done >= first_round else UNKNOWN)
+                verdict = self._verdict(watcher, self._runner() if self._counts.number >= first_round else UNKNOWN)
+                verdict = gated(verdict, watcher, self._counts.tasks)
                 if verdict.kind is Kind.RECOVER and not self._may_recover(watcher.task_id):
                     verdict = Verdict(Kind.WAIT, f"{verdict.reason}; a recovery is about to start")
                 if verdict.kind is not Kind.WAIT:
@@ -138,6 +157,7 @@ class Tail:
                 finally:
                     timer.cancel()
         finally:
+            self._gated -= watcher.above is not None
             self._events.discard(event)
             for unique_id in watcher.nodes:
                 self._waiting[unique_id].discard(event)
@@ -187,12 +207,16 @@ class Tail:
         While the producer goes on, whatever its state, they wait (:func:`~ledger_watcher_airflow.decision.decide`). Once it has ended, each look may
         be the first that counts for one of them, or the time of a dispatched recovery may be up.
         """
-        looked = self._rounds_done != self._seen[0]
-        self._rounds_done, self.producer = self._seen
-        if not looked:
+        if not self._take_over():
             return False
         before, self._runner_then = self._runner_then, self._runner()
         return before != self._runner_then or self._runner_then in TERMINAL
+
+    def _take_over(self) -> bool:
+        """What Airflow answered counts from now on. False if it did before."""
+        new = self._counts.number != self._seen.number
+        self._counts, self.producer = self._seen, self._seen.producer
+        return new
 
     async def _look(self) -> bool:
         """Ask Airflow for the producer's state, which counts once the chain has been read behind it. False if there is no answer."""
@@ -200,7 +224,9 @@ class Tail:
         self._rounds_begun += 1
         recovery = open_recovery(self.state)
         try:
-            self._seen = (self._rounds_begun, await self._producer_state(self.key))
+            number, producer = self._rounds_begun, await self._producer_state(self.key)
+            tasks = await self._run_states(self.key) if self._gated and producer in TERMINAL else None
+            self._seen = _Look(number, producer, tasks)
             if recovery is not None and recovery.epoch != self._dead_recovery and not await self._runs(recovery):
                 self._dead_recovery = recovery.epoch
         except Exception as error:  # noqa: BLE001 - Airflow's own API may be away for a while; what dbt does is shown meanwhile
@@ -240,14 +266,14 @@ class Tail:
 
     async def _trouble_with(self, error: LedgerWatcherError) -> None:
         known, self.problem = self.problem, error
-        self._rounds_done, self.producer = self._seen
+        self._take_over()
         self._wake(self._events)
         if type(known) is not type(error):
             await say(log.warning, "The ledger of %s cannot be read: %s", self.key.run, error)
 
     def _no_start(self) -> str:
         """What to look at if the producer has been waiting for its first try all the while."""
-        return _NO_START if self._rounds_done and self._runner() in _NOT_STARTED else ""
+        return _NO_START if self._counts.number and self._runner() in _NOT_STARTED else ""
 
     def _trouble(self) -> str:
         return f" (the ledger cannot be read: {self.problem})" if self.problem else ""
@@ -282,13 +308,13 @@ class Tail:
 _tails: dict[tuple[int, TailKey], Tail] = {}
 
 
-def tail_for(key: TailKey, *, poll: float, producer_state: ProducerState) -> Tail:
+def tail_for(key: TailKey, *, poll: float, producer_state: ProducerState, run_states: RunStates = _of_no_task) -> Tail:
     """The tail of a run in this process and event loop, started if there is none."""
     loop = asyncio.get_running_loop()
     place = (id(loop), key)
     tail = _tails.get(place)
     if tail is None or not tail.follows(loop):
-        tail = _tails[place] = Tail(key, poll=poll, producer_state=producer_state)
+        tail = _tails[place] = Tail(key, poll=poll, producer_state=producer_state, run_states=run_states)
         # An empty context: else its log lines would belong to whichever trigger came first.
         tail.task = contextvars.Context().run(loop.create_task, tail.follow())
         tail.task.add_done_callback(lambda _: _ended(place, tail))

@@ -19,6 +19,7 @@ from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Warnings, warnings_of
 from ledger_watcher_airflow.compat import TRIES_COUNT_IN_TRIGGER
 from ledger_watcher_airflow.decision import Kind, Verdict, Watcher, fresh_record
+from ledger_watcher_airflow.gate import Above, above_in
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, producer_in, run_key
 from ledger_watcher_airflow.states import states_in
 from ledger_watcher_airflow.tail import TailKey, say, tail_for
@@ -50,6 +51,7 @@ class NodeTrigger(BaseTrigger):
     :param poll: seconds between two polls of the run's tail.
     :param patient: the producer's retries are for failed nodes too.
     :param lenient: the task runs below skipped ones, too.
+    :param early: Airflow started it without waiting for the tasks before it.
     :param worker: what is left to a worker, so that Airflow or the operator can call a user's functions or tell of assets there: nothing,
         :data:`ON_BUILD`, :data:`ON_SUCCESS` or :data:`ON_WARNING`.
     """
@@ -66,6 +68,7 @@ class NodeTrigger(BaseTrigger):
         patient: bool = False,
         lenient: bool = False,
         worker: str = "",
+        early: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ledger = ledger
@@ -78,10 +81,11 @@ class NodeTrigger(BaseTrigger):
         self.patient = patient
         self.lenient = lenient
         self.worker = worker
+        self.early = early
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for another triggerer to take over."""
-        names = ("ledger", "nodes", "producer", "conn_id", "group", "deployment", "poll", "patient", "lenient", "worker")
+        names = ("ledger", "nodes", "producer", "conn_id", "group", "deployment", "poll", "patient", "lenient", "worker", "early")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -106,7 +110,7 @@ class NodeTrigger(BaseTrigger):
             run_key(deployment=self.deployment, dag_id=ti.dag_id, run_id=ti.run_id, group=self.group, map_index=ti.map_index),
             self.producer,
         )
-        tail = tail_for(key, poll=self.poll, producer_state=producer_state)
+        tail = tail_for(key, poll=self.poll, producer_state=producer_state, run_states=run_states)
         nodes = names_of(self.nodes)
         watcher = Watcher(
             nodes=nodes,
@@ -115,6 +119,7 @@ class NodeTrigger(BaseTrigger):
             task_id=ti.task_id,
             patient=self.patient,
             lenient=self.lenient,
+            above=_above(ti) if self.early else None,
         )
         folder = key.ledger.folder(key.run)
         verdict = await tail.wait(watcher, lambda text: say(self.log.info, "%s. Ledger: %s", text, folder))
@@ -200,13 +205,26 @@ def born_at(task_instance_id: object) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc)
 
 
+def _above(ti: Any) -> Above:  # noqa: ANN401 - as above
+    """The edges of the DAG that the task is of: with a task that begins in the trigger, Airflow hands it over."""
+    return above_in(ti.task.dag)
+
+
 async def producer_state(key: TailKey) -> str | None:
     """State of the producer's task, ``removed`` if the run no longer has it, ``None`` if it was not started."""
-    states = await sync_to_async(states_in)(
+    return (await _states(key, [key.producer])).get(key.producer, "removed")
+
+
+async def run_states(key: TailKey) -> dict[str, str | None]:
+    """State of every task of the run, of the same map index: not those that the run no longer has."""
+    return await _states(key)
+
+
+async def _states(key: TailKey, task_ids: Sequence[str] | None = None) -> dict[str, str | None]:
+    return await sync_to_async(states_in)(
         RuntimeTaskInstance.get_task_states,
         dag_id=key.run.dag_id,
         run_id=key.run.run_id,
         map_index=key.run.map_index,
-        task_ids=[key.producer],
+        task_ids=task_ids,
     )
-    return states.get(key.producer, "removed")

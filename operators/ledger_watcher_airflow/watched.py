@@ -61,6 +61,8 @@ KNOWN_ARGUMENTS = FLAGS | {*_VIRTUALENV, *_CALLBACK, *_WAITING, "outlets", "inle
 _PLACE = ("queue", "executor", "executor_config")
 """What says where a task runs. A node's task is on a worker to run dbt again, which may be nowhere but where the producer is."""
 
+_RULES = frozenset({"all_success", "none_failed"})
+"""Those that nodes' tasks have if nobody says anything."""
 _DEFAULT_POOL = "default_pool"
 """Airflow's own (airflow/models/pool.py), which is without ``include_deferred`` unless somebody says so."""
 
@@ -145,11 +147,25 @@ class WatchedTasks:
         """Create what comes after all of ``tasks``, and have the producer answer for nodes that none of them mirrors."""
         waiting = [task for task in tasks if isinstance(task, DbtConsumerWatcherSensor)]
         self._warn_of_pool(waiting)
+        if self._execution.start_with_run:
+            self._start_with_run(waiting)
         if isinstance(self._producer, DbtProducerWatcherOperator):
             mirrored = {unique_id for task in waiting for unique_id in task.nodes}
             self._producer.answer_for(set(self._producer.nodes) - mirrored)
         if self._told:
             asset_tasks(self._told, [self._producer, *tasks], ledger=self._ledger, ledger_group=self._group, task_args=self._task_args)
+
+    def _start_with_run(self, waiting: Sequence[DbtConsumerWatcherSensor]) -> None:
+        """All that have others of ours before them, and none else; and no rule of their own."""
+        if "trigger_rule" in self._task_args:
+            raise ConfigError(
+                f"operator_args['trigger_rule'] is {self._task_args['trigger_rule']!r}, and ExecutionConfig(start_with_run=True) has a rule for the same "
+                "tasks: leave one of the two out."
+            )
+        for task in waiting:
+            before = task.upstream_list
+            if before and task.trigger_rule in _RULES and all(isinstance(one, (DbtConsumerWatcherSensor, EmptyOperator)) for one in before):
+                task.start_with_run()
 
     def _warn_of_pool(self, waiting: Sequence[DbtConsumerWatcherSensor]) -> None:
         """Say that these may keep the producer from starting, where they share a pool that somebody chose: what it counts is not known here."""

@@ -21,6 +21,8 @@ PROJECTS = {
     "flaky": ("first.sql", "flaky.py", "below_flaky.sql"),
     "wide": ("gate.sql",),
     "grouped": GATE,
+    "early": GATE,
+    "early_flaky": ("first.sql", "flaky.py", "below_flaky.sql"),
     "cleared_nodes": GATE,
     "cleared_failed": GATE,
     "cleared_whole": GATE,
@@ -41,7 +43,20 @@ PROJECTS = {
 OPEN = ("cleared_nodes", "cleared_whole", "two_runs")
 BUILT = ("killed_recovery", "lost_recovery")
 """Whose first run builds everything, as it is: what is of interest is a recovery that comes after it."""
-AT_ONCE = ("flaky", "wide", "grouped", "cleared_nodes", "cleared_failed", "cleared_whole", "created_again", "marked", "timed_out", *BUILT)
+AT_ONCE = (
+    "flaky",
+    "wide",
+    "early",
+    "early_flaky",
+    "grouped",
+    "cleared_nodes",
+    "cleared_failed",
+    "cleared_whole",
+    "created_again",
+    "marked",
+    "timed_out",
+    *BUILT,
+)
 """Whose first runs are started together: what is of interest comes after them."""
 
 
@@ -93,6 +108,37 @@ def test_a_fixed_root_and_its_fifty_descendants_are_one_run_of_dbt(scene: Callab
     assert recovery.started.task_id == "gate_run"
     assert recovery.built == dict.fromkeys(below | {"gate"}, 1)
     assert wide.workers() == {PRODUCER: 1, "gate_run": 1}
+
+
+def test_what_started_with_the_run_waits_for_a_retry_above(scene: Callable[[str], Scene]) -> None:
+    """It was in the triggerer all the while, and what is below the failed one needs no try of its own."""
+    flaky = scene("early_flaky")
+    assert flaky.end() == "success"
+    _, second = flaky.attempts()
+    assert second.recovery
+    assert second.built == {"flaky": 1, "below_flaky": 1}
+    assert flaky.workers() == {PRODUCER: 1, "flaky_run": 1}
+    assert flaky.tries() == {PRODUCER: 1, "first_run": 1, "flaky_run": 2, "below_flaky_run": 1}
+
+
+def test_what_started_with_the_run_fails_below_a_failure_and_is_cleared_with_it(scene: Callable[[str], Scene]) -> None:
+    """No worker finds that out, dbt does not run for it alone; cleared together they are one run of dbt."""
+    early = scene("early")
+    assert early.end() == "failed"
+    states = {PRODUCER: "success", "first_run": "success", "gate_run": "failed", "below_run": "failed"}
+    assert early.tasks() == states
+    told = "because gate_run before it failed: clear that as well"
+    assert told in early.log("below_run")
+    early.clear("below_run")
+    assert early.end() == "failed"
+    assert told in early.log("below_run", 2)
+    assert len(early.attempts()) == 1
+    early.open_gate()
+    assert early.clear(only_failed=True) == ["below_run", "gate_run"]
+    assert early.end() == "success"
+    _, recovery = early.attempts()
+    assert recovery.built == {"gate": 1, "below": 1}
+    assert sum(early.workers().values()) == 2
 
 
 def test_a_cleared_group_is_built_again_with_what_is_below(scene: Callable[[str], Scene]) -> None:

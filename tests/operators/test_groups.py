@@ -275,6 +275,7 @@ def test_a_group_with_nothing_left_is_built_again(scene: Scene) -> None:
         watcher=Watcher(nodes=(A, B), born=BORN, try_number=2),
         producer=None,
         tasks={"low_build": (A, B)},
+        above=lambda _: (),
     )
     state = state_of([began(0, clear_number=0), done(A), done(B), over()])
     assert recovering._waiting(state, {"low_build": "running"}, 0) == {A, B}

@@ -106,6 +106,15 @@ def test_a_clear_builds_again_what_was_cleared(scene: Scene) -> None:
     assert {RAW, ORDERS, SALES} <= scene.asked[0][0]
 
 
+def test_what_is_below_a_task_that_failed_for_good_is_not_built(scene: Scene) -> None:
+    """Its own task, or one that started with the run, has only not said so yet."""
+    first_attempt(scene)
+    scene.clear_number = 1
+    scene.states |= {"raw_seed": "running", "orders.run": "failed", "orders.test": None, "eph_run": None, "sales_run": "deferred"}
+    scene.resume("raw_seed")
+    assert scene.asked[0][0] == {RAW}
+
+
 def test_the_task_ends_by_its_own_record(scene: Scene) -> None:
     first_attempt(scene)
     scene.states |= {"orders.run": "running"}

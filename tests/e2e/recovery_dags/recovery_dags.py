@@ -9,7 +9,7 @@ from pathlib import Path
 from ledger_watcher_airflow import DbtDag, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 
 HERE = Path(os.environ["E2E_HOME"])
-RETRIES = {"flaky": 1, "killed_retried": 1, "killed_recovery": 1, "lost_recovery": 1, "timed_out": 1}
+RETRIES = {"flaky": 1, "killed_retried": 1, "killed_recovery": 1, "lost_recovery": 1, "timed_out": 1, "early_flaky": 1}
 
 for folder in sorted((HERE / "recovery").iterdir()):
     backfilled = folder.name == "backfilled"
@@ -30,7 +30,7 @@ for folder in sorted((HERE / "recovery").iterdir()):
             manifest_path=deployed if deployed.exists() else None,
         ),
         profile_config=ProfileConfig(profile_name="recovery", profiles_yml_filepath=folder / "profiles.yml"),
-        execution_config=ExecutionConfig(ledger_uri=str(HERE / "ledger")),
+        execution_config=ExecutionConfig(ledger_uri=str(HERE / "ledger"), start_with_run=folder.name.startswith("early")),
         render_config=RenderConfig(
             emit_datasets=False,  # not what is looked at there
             granularity=(lambda node: "down" if node.name == "below" else "up") if folder.name == "grouped" else "node",
