@@ -21,6 +21,7 @@ from ledger_watcher.project import (
     below_sources,
 )
 from ledger_watcher_airflow.assets import asset_tasks
+from ledger_watcher_airflow.compat import configuration
 from ledger_watcher_airflow.config import (
     AssetMode,
     ExecutionConfig,
@@ -63,6 +64,8 @@ _PLACE = ("queue", "executor", "executor_config")
 
 _RULES = frozenset({"all_success", "none_failed"})
 """Those that nodes' tasks have if nobody says anything."""
+_CAPACITY = 1000
+"""Airflow's own default."""
 _DEFAULT_POOL = "default_pool"
 """Airflow's own (airflow/models/pool.py), which is without ``include_deferred`` unless somebody says so."""
 
@@ -166,6 +169,14 @@ class WatchedTasks:
             before = task.upstream_list
             if before and task.trigger_rule in _RULES and all(isinstance(one, (DbtConsumerWatcherSensor, EmptyOperator)) for one in before):
                 task.start_with_run()
+        capacity = configuration().getint("triggerer", "capacity", fallback=_CAPACITY)
+        if len(waiting) > capacity:
+            warnings.warn(
+                f"ExecutionConfig(start_with_run=True): {len(waiting)} tasks wait at once, and a triggerer takes {capacity}. If they fill all that there are, "
+                "none comes to the retry of a task that the others wait for: have enough triggerers, raise [triggerer] capacity, or draw groups of nodes, "
+                "RenderConfig(granularity=...).",
+                stacklevel=5,  # the DAG file
+            )
 
     def _warn_of_pool(self, waiting: Sequence[DbtConsumerWatcherSensor]) -> None:
         """Say that these may keep the producer from starting, where they share a pool that somebody chose: what it counts is not known here."""

@@ -24,6 +24,7 @@ from ledger_watcher_airflow.decision import TERMINAL, Kind, Verdict, Watcher
 from ledger_watcher_airflow.gate import gated, look_above
 from ledger_watcher_airflow.tail import TailKey
 from ledger_watcher_airflow.trigger import RECOVER, NodeTrigger
+from tests.operators import conftest
 from tests.operators.runs import BORN, RUN, Attempt, CountingStore, began, done, task_id_born
 
 MakeDag = Callable[..., DbtDag]
@@ -140,6 +141,13 @@ def test_below_a_task_of_the_user_s_it_waits_for_that(make_dag: MakeDag, early: 
 def test_what_does_not_go_together(make_dag: MakeDag, early: dict[str, Any], operator_args: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         make_dag(**early, operator_args=operator_args)
+
+
+def test_more_than_a_triggerer_takes_is_warned_of(make_dag: MakeDag, early: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__CAPACITY", "5")
+    with pytest.warns(UserWarning, match=r"6 tasks wait at once, and a triggerer takes 5.*granularity") as warned:
+        make_dag(**early)
+    assert [one.filename for one in warned] == [conftest.__file__]
 
 
 def test_not_where_airflow_has_no_such_tasks(
