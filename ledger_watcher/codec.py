@@ -1,4 +1,4 @@
-"""Records to JSON lines and back. msgspec stays in here.
+"""Records to JSON lines and back. msgspec stays in here, and in :mod:`ledger_watcher.plain`.
 
 A line is one JSON object whose first key is ``kind``. Unknown kinds become :class:`~ledger_watcher.records.Unknown`, unknown
 fields are ignored, a known kind with a field of a wrong type is a ``ValueError``: what that means is for the caller to say.
@@ -7,14 +7,14 @@ fields are ignored, a known kind with a field of a wrong type is a ``ValueError`
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from datetime import datetime
-from enum import Enum
 from typing import Any, get_args, get_type_hints
 
 import msgspec
 
+from ledger_watcher import plain
 from ledger_watcher.records import KINDS, Record, Unknown
 
 
@@ -37,7 +37,6 @@ _TIMES: dict[type[Record], tuple[str, ...]] = {
     cls: tuple(name for name, hint in get_type_hints(cls).items() if datetime in (hint, *get_args(hint))) for cls in KINDS
 }
 """Names of the fields that are times."""
-_encoder = msgspec.json.Encoder()
 _kind_decoder = msgspec.json.Decoder(_Kind)
 _placed_decoder = msgspec.json.Decoder(_Placed)
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(cls) for kind, cls in _BY_KIND.items()}
@@ -95,40 +94,13 @@ def _zoned(record: Record) -> Record:
     return record
 
 
+loads = plain.loads
+"""Plain data from JSON, see :func:`ledger_watcher.plain.loads`."""
+
+
 def dumps(value: object) -> bytes:
-    """Compact JSON of plain data, records included. Lone surrogates are escaped, and what is no data becomes its text."""
-    data = to_dict(value) if isinstance(value, Record) else value
-    try:
-        return _encoder.encode(data)
-    except (TypeError, UnicodeEncodeError):  # of an adapter's response, or of a process's undecodable output
-        return _encoder.encode(_plain(data))
-
-
-def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    match value:
-        case Enum():
-            return _plain(value.value)
-        case None | int() | float() | datetime():  # bool is an int
-            return value
-        case str():
-            return value.encode("utf-8", "backslashreplace").decode()
-        case Mapping():
-            return {_plain(str(key)): _plain(member) for key, member in value.items()}
-        case list() | tuple():
-            return [_plain(member) for member in value]
-        case _:
-            return _plain(str(value))
-
-
-def loads(raw: bytes | str) -> Any:  # noqa: ANN401 - JSON is any
-    """Plain data from JSON.
-
-    :raises ValueError: not JSON.
-    """
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from error
+    """Compact JSON, as :func:`ledger_watcher.plain.dumps` makes it, of a record or of plain data."""
+    return plain.dumps(to_dict(value) if isinstance(value, Record) else value)
 
 
 def time_of(text: object) -> datetime:

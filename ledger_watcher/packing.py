@@ -6,7 +6,7 @@ import base64
 import zlib
 from collections.abc import Iterable, Sequence
 
-from ledger_watcher import codec
+from ledger_watcher import plain
 from ledger_watcher.errors import ConfigError
 
 _DOTS = 2  # model.package.name
@@ -22,7 +22,7 @@ def pack(unique_ids: Iterable[str]) -> str:
     ['model.shop.customers', 'model.shop.orders']
     """
     names = sorted(set(unique_ids))
-    return base64.urlsafe_b64encode(zlib.compress(codec.dumps(names), 9)).decode() if names else ""
+    return base64.urlsafe_b64encode(zlib.compress(plain.dumps(names), 9)).decode() if names else ""
 
 
 def unpack(word: str) -> frozenset[str]:
@@ -31,7 +31,7 @@ def unpack(word: str) -> frozenset[str]:
     :raises ConfigError: it is no such word, or holds something else, or nothing.
     """
     try:
-        found = codec.loads(zlib.decompress(base64.b64decode(word, altchars=b"-_", validate=True)))
+        found = plain.loads(zlib.decompress(base64.b64decode(word, altchars=b"-_", validate=True)))
     except (ValueError, zlib.error) as error:
         raise ConfigError(f"A packed set of nodes could not be read: {error}. {_PACK_ADVICE}") from error
     if not isinstance(found, list):

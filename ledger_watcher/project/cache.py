@@ -13,9 +13,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ledger_watcher.errors import Exists, LedgerWatcherError, Missing
-from ledger_watcher.storage import Store
+
+if TYPE_CHECKING:
+    from ledger_watcher.storage import Store
 
 CACHE_ENV = "LEDGER_WATCHER_CACHE_DIR"
 KEPT_DAYS = 30

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ledger_watcher import codec
+from ledger_watcher import plain
 from ledger_watcher.project.cache import Cache, named
 
 PROJECT_FILE = "dbt_project.yml"
@@ -34,14 +34,14 @@ def project_hash(folder: Path, cache: Cache) -> str:
     kept = Cache(cache.folder)  # times mean nothing on another machine
     last = named("files", folder)
     with suppress(ValueError, LookupError, TypeError):
-        told = codec.loads(kept.get(last) or b"")
+        told = plain.loads(kept.get(last) or b"")
         if told["seen"] == seen:
             return str(told["sha256"])
     digest = hashlib.sha256()
     for name, _ in files:
         content = (folder / name).read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode("utf-8", "surrogateescape") + content)
-    kept.put(last, codec.dumps({"seen": seen, "sha256": digest.hexdigest()}))
+    kept.put(last, plain.dumps({"seen": seen, "sha256": digest.hexdigest()}))
     return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ledger_watcher import __version__, codec
+from ledger_watcher import __version__, plain
 from ledger_watcher.errors import ConfigError, LedgerWatcherError
 from ledger_watcher.project.cache import Cache, named
 from ledger_watcher.project.place import Place
@@ -46,14 +46,14 @@ def load_project(manifest: Path | Place) -> ProjectView:
         kept = named("project", __version__, sorted(_KEPT), place.name, version) if version else None
         data = cache.get(kept) if kept else None
         with suppress(ValueError, LookupError, TypeError):  # corrupt, or of another version
-            return unpack_view(codec.loads(data or b""))
+            return unpack_view(plain.loads(data or b""))
         view = parse_manifest(place.read(), place.name)
     except ConfigError:
         raise
     except (OSError, LedgerWatcherError) as error:
         raise _no_manifest(place.name, str(error)) from error
     if kept:
-        cache.put(kept, codec.dumps(pack_view(view)))
+        cache.put(kept, plain.dumps(pack_view(view)))
     return view
 
 
@@ -66,7 +66,7 @@ def parse_manifest(data: bytes, path: Path | str) -> ProjectView:
     :raises ConfigError: it is no such manifest, or such an entry of ``meta`` is no mapping.
     """
     try:
-        raw = codec.loads(data)
+        raw = plain.loads(data)
         metadata = raw["metadata"]
         _check_schema(path, str(metadata.get("dbt_schema_version") or ""))
         nodes = [*raw["nodes"].values(), *(node for section in _SECTIONS for node in (raw.get(section) or {}).values())]
@@ -94,7 +94,7 @@ def load_listing(place: Place) -> ProjectView:
     """
     try:
         data = place.read()
-        rows = [codec.loads(line) for line in data.splitlines() if line.startswith(b"{")]
+        rows = [plain.loads(line) for line in data.splitlines() if line.startswith(b"{")]
         odd = next((row for row in rows if not {"unique_id", "resource_type"} <= row.keys()), None)
         views = (
             sorted((_view(row) for row in rows if row.get("resource_type") in _KEPT), key=lambda node: node.unique_id)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ledger_watcher.errors import ConfigError, LedgerWatcherError
 from ledger_watcher.project.cache import write_whole
-from ledger_watcher.storage import FsspecStore, open_store
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+    from ledger_watcher.storage import FsspecStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Place:
         if "://" not in uri or uri.startswith(("file://", "local://")):
             path = uri.partition("://")[2] or uri
             return cls(str(Path(path).expanduser().absolute()))
+        from ledger_watcher.storage import FsspecStore, open_store  # noqa: PLC0415 - only for a remote one
+
         folder, _, _ = uri.rpartition("/")
         try:
             store = open_store(folder, filesystem=filesystem, storage_options=storage_options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from ledger_watcher import __version__, codec
+from ledger_watcher import __version__, plain
 from ledger_watcher.errors import ConfigError, LedgerWatcherError
 from ledger_watcher.project.cache import Cache, named
 from ledger_watcher.project.place import Place
@@ -24,7 +24,7 @@ def pack_plan(view: ProjectView) -> bytes:
     """The view with its selection, as a JSON document. The same view always gives the same bytes."""
     chosen = None if view.selected is None else sorted(view.selected)
     head = {_KEY: FORMAT, "version": __version__, "selection": asdict(view.selection), "selected": chosen}
-    return codec.dumps({**head, "project": pack_view(view)})
+    return plain.dumps({**head, "project": pack_view(view)})
 
 
 def unpack_plan(data: bytes, where: str) -> ProjectView:
@@ -34,7 +34,7 @@ def unpack_plan(data: bytes, where: str) -> ProjectView:
     :raises ConfigError: it is none, or of a format that is not known here.
     """
     try:
-        found: Any = codec.loads(data)
+        found: Any = plain.loads(data)
         number = found[_KEY]
         if number == FORMAT:
             told = found["selection"]

@@ -94,6 +94,7 @@ _HOMES = {
     ),
 }
 _WHERE = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names} | {
+    "NodeTrigger": f"{__name__}.trigger",  # not for users: so Airflow's database names it
     "SourceFreshness": "ledger_watcher.capture.freshness",
     "SourceRenderingBehavior": "ledger_watcher.project",
     "TestBehavior": "ledger_watcher.project",

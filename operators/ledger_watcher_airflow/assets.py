@@ -18,12 +18,14 @@ from airflow.triggers.base import StartTriggerArgs
 
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.project.relation import relation_parts
-from ledger_watcher_airflow.built import Built, built_of, key_of
 from ledger_watcher_airflow.compat import events_after
+from ledger_watcher_airflow.edges import put_behind
 from ledger_watcher_airflow.ledger import LedgerRef, run_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from ledger_watcher_airflow.built import Built
 
 ASSETS_TASK_ID = "dbt_assets"
 SCHEME = "x-dbt"
@@ -140,6 +142,7 @@ class DbtAssetsOperator(BaseOperator):
         :raises LedgerWatcherError: the ledger cannot be read.
         """
         from ledger_watcher.ledger import RunFollower  # noqa: PLC0415 - a DAG file's parse needs none of it
+        from ledger_watcher_airflow.built import built_of  # noqa: PLC0415
 
         run = run_of(context["ti"], self.ledger, self.ledger_group)
         built = built_of(RunFollower(self.ledger.store(), run).snapshot(), self.nodes, self.ledger.folder(run))
@@ -171,6 +174,8 @@ def _told(events: Any, built: Sequence[Built], run: tuple[str, int]) -> set[tupl
 
     One request, as a rule: the events of a run follow its builds.
     """
+    from ledger_watcher_airflow.built import key_of  # noqa: PLC0415 - a DAG file's parse needs none of it
+
     wanted = {one.key for one in built}
     found: set[tuple[object, object]] = set()
     since = min((datetime.fromisoformat(one.finished_at) for one in built), default=_NEVER) - _SLACK
@@ -229,7 +234,7 @@ def asset_tasks(
             alias=alias,
             telling_producer=producer.task_id if producer is not None and triggerer else None,
         )
-        task.set_upstream(behind)
+        put_behind(task, behind)
         behind, alias = [task], task.alias.name
         if producer is not None:
             producer.tell_of(nodes, task.alias)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.records import NodeFinished, Outcome
-from ledger_watcher.state import RunState
-from ledger_watcher_airflow.decision import Watcher, fresh_record
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from ledger_watcher.records import NodeFinished
+    from ledger_watcher.state import RunState
+    from ledger_watcher_airflow.decision import Watcher
 
 Callback: TypeAlias = Callable[..., object]
 Callbacks: TypeAlias = Callback | Sequence[Callback] | None
@@ -37,12 +38,16 @@ def checked(name: str, given: Callbacks) -> tuple[Callback, ...]:
 
 def warnings_of(state: RunState, watcher: Watcher) -> Warnings:
     """The nodes of the watcher that ended with a warning."""
+    from ledger_watcher_airflow.decision import fresh_record  # noqa: PLC0415 - a DAG file's parse needs none of it
+
     records = (fresh_record(state, unique_id, watcher.born) for unique_id in watcher.nodes)
     return warnings_among(record for record in records if record is not None)
 
 
 def warnings_among(records: Iterable[NodeFinished]) -> Warnings:
     """Those of nodes that ended with a warning."""
+    from ledger_watcher.records import Outcome  # noqa: PLC0415 - as above
+
     return [
         [record.name or record.unique_id.split(".")[2], record.message or record.status]
         for record in records

@@ -4,43 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.execution_time.timeout import timeout as time_limit
 from airflow.triggers.base import StartTriggerArgs
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.ledger import RunKey
 from ledger_watcher.packing import pack
-from ledger_watcher.records import utcnow
-from ledger_watcher.state import RunState
 from ledger_watcher_airflow.assets import tell_outlet
-from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Callbacks, Warnings, checked, tell_of_warnings, warnings_of
 from ledger_watcher_airflow.compat import TRIES_COUNT_IN_TRIGGER, AirflowException, AirflowRescheduleException, AirflowSkipException
-from ledger_watcher_airflow.decision import TERMINAL, Kind, Verdict, Watcher
-from ledger_watcher_airflow.gate import Above, above_in
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, producer_in, run_key
-from ledger_watcher_airflow.states import nodes_of_tasks, task_states
-from ledger_watcher_airflow.trigger import (
-    BUILT,
-    MANY,
-    ON_BUILD,
-    ON_SUCCESS,
-    ON_WARNING,
-    RECOVER,
-    WARNED,
-    NodeTrigger,
-    born_at,
-    replayed,
-    write,
-)
+from ledger_watcher_airflow.words import BUILT, MANY, NODE_TRIGGER, ON_BUILD, ON_SUCCESS, ON_WARNING, RECOVER, WARNED
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
 
+    from ledger_watcher.ledger import RunKey
+    from ledger_watcher.state import RunState
+    from ledger_watcher_airflow.decision import Verdict, Watcher
+    from ledger_watcher_airflow.gate import Above
     from ledger_watcher_airflow.poke import RunWatch
     from ledger_watcher_airflow.recovery import Recovery
 
@@ -161,7 +145,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         # Said of a task that waits on a worker, too: it is how the UI finds the ledger in the serialized DAG.
         self.start_from_trigger = deferrable
         self.start_trigger_args = StartTriggerArgs(
-            trigger_cls=f"{NodeTrigger.__module__}.{NodeTrigger.__qualname__}",
+            trigger_cls=NODE_TRIGGER,
             trigger_kwargs=self.trigger_arguments,
             next_method="resume",
             timeout=self._trigger_timeout,
@@ -196,7 +180,7 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         """
         if _in_dag_test():
             if not _producer_ended(context, self.producer_task_id) or (self.trigger_rule == _EARLY and not self.poke(context)):
-                raise AirflowRescheduleException(utcnow() + timedelta(seconds=1))
+                raise AirflowRescheduleException(datetime.now(timezone.utc) + timedelta(seconds=1))
         elif self.deferrable:
             self._defer()
         super().execute(context)
@@ -207,7 +191,8 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         :raises AirflowException: it has ended, and not well.
         :raises AirflowSkipException: all that it mirrors is skipped by choice.
         """
-        from ledger_watcher_airflow.poke import RunWatch  # noqa: PLC0415 - a DAG file's parse needs none of it
+        from ledger_watcher_airflow.decision import Kind  # noqa: PLC0415 - a DAG file's parse needs none of it
+        from ledger_watcher_airflow.poke import RunWatch  # noqa: PLC0415
 
         ti = context["ti"]
         watcher = self._watcher(ti)
@@ -227,6 +212,8 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
 
     def resume(self, context: Context, event: Any) -> None:  # noqa: ANN401 - whatever the trigger yielded
         """Run dbt for everything that waits, if the trigger asked for it; else end the task as the trigger said, where Airflow could not."""
+        from ledger_watcher_airflow.decision import Kind  # noqa: PLC0415 - as above
+
         if isinstance(event, dict) and RECOVER in event:
             watcher = self._watcher(context["ti"])
             verdict, state = self._recover(context, watcher)
@@ -246,11 +233,17 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             self._recovery.interrupt()
 
     def _defer(self) -> NoReturn:
+        from ledger_watcher_airflow.trigger import NodeTrigger  # noqa: PLC0415 - as above
+
         self.defer(trigger=NodeTrigger(**self.trigger_arguments), method_name="resume", timeout=self._trigger_timeout)
 
     def _recover(self, context: Context, watcher: Watcher) -> tuple[Verdict, RunState]:
         """Run dbt, within ``execution_timeout``, and say how it ended for the nodes of this task; ``WAIT`` if another attempt began."""
-        from ledger_watcher_airflow.recovery import Recovery  # noqa: PLC0415 - a DAG file's parse needs none of it
+        from airflow.sdk.execution_time.timeout import timeout as time_limit  # noqa: PLC0415 - as above
+
+        from ledger_watcher_airflow.gate import above_in  # noqa: PLC0415
+        from ledger_watcher_airflow.recovery import Recovery  # noqa: PLC0415
+        from ledger_watcher_airflow.states import nodes_of_tasks  # noqa: PLC0415
 
         dag = self.get_dag()
         if dag is None:
@@ -267,6 +260,10 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             return self._recovery.run_dbt(context, self.log)
 
     def _end(self, context: Context, watcher: Watcher, verdict: Verdict, state: RunState) -> None:
+        from ledger_watcher_airflow.built import built_of  # noqa: PLC0415 - as above
+        from ledger_watcher_airflow.decision import Kind  # noqa: PLC0415
+        from ledger_watcher_airflow.trigger import replayed, write  # noqa: PLC0415
+
         write(self.log, replayed(state, watcher))
         if verdict.kind is Kind.SKIP:
             raise AirflowSkipException(verdict.reason)
@@ -283,6 +280,9 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
             self.outlets = tell_outlet(self.outlets, self._asset, context, built, self.log)
 
     def _watcher(self, ti: Any) -> Watcher:  # noqa: ANN401 - Airflow's RuntimeTaskInstance
+        from ledger_watcher_airflow.decision import Watcher  # noqa: PLC0415 - as above
+        from ledger_watcher_airflow.trigger import born_at  # noqa: PLC0415
+
         return Watcher(
             nodes=self.nodes,
             born=born_at(ti.id),
@@ -294,6 +294,8 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         )
 
     def _above(self) -> Above | None:
+        from ledger_watcher_airflow.gate import above_in  # noqa: PLC0415 - as above
+
         dag = self.get_dag() if self.trigger_rule == _EARLY else None
         return above_in(dag) if dag is not None else None
 
@@ -367,4 +369,7 @@ def _in_dag_test() -> bool:
 
 
 def _producer_ended(context: Context, producer: str) -> bool:
+    from ledger_watcher_airflow.decision import TERMINAL  # noqa: PLC0415 - as above
+    from ledger_watcher_airflow.states import task_states  # noqa: PLC0415
+
     return task_states(context["ti"], [producer]).get(producer) in TERMINAL

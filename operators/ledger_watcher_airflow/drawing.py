@@ -28,6 +28,7 @@ from ledger_watcher.project import (
 from ledger_watcher_airflow.assets import asset_task_ids, dbt_asset
 from ledger_watcher_airflow.config import AssetMode, ProjectConfig, RenderConfig
 from ledger_watcher_airflow.descriptions import documents
+from ledger_watcher_airflow.edges import put_behind
 from ledger_watcher_airflow.folders import Folders, group_in
 from ledger_watcher_airflow.ledger import PRODUCER_TASK_ID
 from ledger_watcher_airflow.nodes import DbtNode, DbtResourceType
@@ -103,7 +104,7 @@ class Drawing:
         behind = {spec.key: spec.upstream for spec in graph}
         for spec in graph:
             if (task := drawn[spec.key]) is not None:
-                task.set_upstream(_nearest(spec.upstream, behind, drawn))
+                put_behind(task, _nearest(spec.upstream, behind, drawn))
         self.tasks_map: dict[str, Drawn] = {}
         for spec in graph:
             shown = self._groups.get(spec.key) or drawn[spec.key]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from ledger_watcher import codec
+from ledger_watcher import plain
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.project import Selection
 from ledger_watcher_airflow.commands import BUILD, LIMITED, Command
@@ -227,7 +227,7 @@ class DbtCall:
         variables = {**self.project.dbt_vars, **self.flags.vars}
         overruled = any({**os.environ, **self.env}.get(name) for name in _PROFILE_VARIABLES)
         named = overruled or not self.project.names_profile(self.profile.profile_name)
-        return self.around(executable, ("--vars", codec.dumps(variables).decode()) if variables else (), named=named)
+        return self.around(executable, ("--vars", plain.dumps(variables).decode()) if variables else (), named=named)
 
     def around(self, executable: str, variables: Sequence[Word], *, named: bool = True) -> tuple[str | Word, ...]:
         """The command line with these words as ``--vars``, and the profile ``named`` or left to the project."""
@@ -247,7 +247,7 @@ class DbtCall:
             str(self.project.project_dir),
             *profile.flags(named=named),
             *variables,
-            *(("--args", codec.dumps(self.args).decode()) if self.args else ()),
+            *(("--args", plain.dumps(self.args).decode()) if self.args else ()),
             *_switch("--full-refresh", on=flags.full_refresh),
             *_switch("--fail-fast", on=flags.fail_fast),
             *_option("--threads", flags.threads),

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.ledger import RunKey
-from ledger_watcher.storage import S3_CLIENT_CONFIG, Store, open_store
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+    from ledger_watcher.ledger import RunKey
+    from ledger_watcher.storage import Store
 
 DEFAULT_DEPLOYMENT = "default"
 PRODUCER_TASK_ID = "dbt_producer_watcher"
@@ -26,6 +27,8 @@ class LedgerRef:
 
     def store(self) -> Store:
         """The store, with the Airflow connection's filesystem if there is one. No request is made yet."""
+        from ledger_watcher.storage import open_store  # noqa: PLC0415 - a DAG file's parse needs none of it
+
         return open_store(self.uri, filesystem=self._filesystem if self.conn_id else None)
 
     def folder(self, run: RunKey) -> str:
@@ -44,6 +47,7 @@ def connected_filesystem(uri: str, conn_id: str, otherwise: str) -> AbstractFile
     """
     from airflow.sdk.io import get_fs  # noqa: PLC0415 - looks the connection up: only where a request is made
 
+    from ledger_watcher.storage import S3_CLIENT_CONFIG  # noqa: PLC0415
     from ledger_watcher_airflow.compat import AirflowNotFoundException  # noqa: PLC0415
 
     scheme = uri.split("://", 1)[0]
@@ -65,6 +69,8 @@ def producer_in(group: str) -> str:
 
 def run_key(*, deployment: str, dag_id: str, run_id: str, group: str, map_index: int) -> RunKey:
     """The identity of the ledger that a producer and its consumers share."""
+    from ledger_watcher.ledger import RunKey  # noqa: PLC0415 - a DAG file's parse needs none of it
+
     return RunKey(deployment=deployment, dag_id=dag_id, run_id=run_id, group=group, map_index=map_index)
 
 

@@ -17,7 +17,6 @@ from typing import Any
 from ledger_watcher.errors import ConfigError
 from ledger_watcher.project import Cache, Place, ProjectView, Question, Selection, load_listing, load_plan, load_project
 from ledger_watcher.project.fingerprint import dbt_identity
-from ledger_watcher.storage import open_store
 from ledger_watcher_airflow.config import ExecutionConfig, LoadMode, ProfileConfig, ProjectConfig, RenderConfig
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.late import is_late
@@ -194,6 +193,8 @@ def _cache() -> Cache:
     uri = conf.get("ledger_watcher", "remote_cache_dir", fallback=None)
     if not uri:
         return local
+    from ledger_watcher.storage import open_store  # noqa: PLC0415 - only where machines share a cache
+
     conn_id = conf.get("ledger_watcher", "remote_cache_dir_conn_id", fallback=None)
     filesystem = partial(connected_filesystem, uri, conn_id, "leave remote_cache_dir_conn_id out") if conn_id else None
     return replace(local, shared=open_store(uri, filesystem=filesystem))

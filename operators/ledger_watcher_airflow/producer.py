@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from ledger_watcher.errors import ConfigError, Fenced, LedgerWatcherError
-from ledger_watcher.records import EndedBy
-from ledger_watcher.verdict import HANDLED, errors_of, sources_of
 from ledger_watcher_airflow.assets import tell
-from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_artifacts
 from ledger_watcher_airflow.compat import AirflowException, AirflowFailException
 from ledger_watcher_airflow.config import ExecutionConfig, ProducerRetryOn, ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.late import wait_for_late
 from ledger_watcher_airflow.ledger import PRODUCER_TASK_ID, LedgerRef, run_of
-from ledger_watcher_airflow.profiles.placed import placed
-from ledger_watcher_airflow.states import done_nodes
 
 if TYPE_CHECKING:
     from airflow.sdk import AssetAlias, Context
@@ -122,6 +117,8 @@ class DbtProducerWatcherOperator(BaseOperator):
         finally:  # what dbt did weighs more than an error in a callback
             self._judge(result, tries_left=ti.try_number <= ti.max_tries)
         if self._alias is not None:
+            from ledger_watcher_airflow.built import built_of  # noqa: PLC0415 - a DAG file's parse needs none of it
+
             folder = self.ledger.folder(run_of(ti, self.ledger, self.ledger_group))
             tell(built_of(result.state, self._told, folder), self._alias, context, self.log)
 
@@ -139,6 +136,7 @@ class DbtProducerWatcherOperator(BaseOperator):
         from ledger_watcher.capture.request import CaptureRequest  # noqa: PLC0415 - a DAG file's parse needs none of it
         from ledger_watcher.capture.session import Capture  # noqa: PLC0415
         from ledger_watcher.emit import wanted_emitters  # noqa: PLC0415
+        from ledger_watcher_airflow.profiles.placed import placed  # noqa: PLC0415
 
         ti, dag_run = context["ti"], context["dag_run"]
         run = run_of(ti, self.ledger, self.ledger_group)
@@ -165,6 +163,8 @@ class DbtProducerWatcherOperator(BaseOperator):
 
     def _sources(self) -> dict[str, Any]:
         """What is asked for the sources that have tasks."""
+        from ledger_watcher.verdict import sources_of  # noqa: PLC0415 - as above
+
         sources = sources_of(self.nodes)
         skip = self.execution_config.source_freshness_skip
         return {"freshness": True, "sources": sources, "freshness_skip": skip} if sources else {}
@@ -174,6 +174,8 @@ class DbtProducerWatcherOperator(BaseOperator):
 
     def _done(self, ti: Any) -> frozenset[str]:  # noqa: ANN401 - Airflow's RuntimeTaskInstance
         """The nodes whose tasks are ``success`` now: after a clear, they are what is not to be built again."""
+        from ledger_watcher_airflow.states import done_nodes  # noqa: PLC0415 - as above
+
         return done_nodes(ti, self.get_dag(), self.task_id)
 
     def on_kill(self) -> None:
@@ -204,6 +206,9 @@ class DbtProducerWatcherOperator(BaseOperator):
             raise AirflowException(f"`dbt deps` ended with exit code {code}; its output is above. dbt build was not started.")
 
     def _judge(self, result: CaptureResult, *, tries_left: bool) -> None:
+        from ledger_watcher.records import EndedBy  # noqa: PLC0415 - as above
+        from ledger_watcher.verdict import HANDLED, errors_of  # noqa: PLC0415
+
         errors = errors_of(result.state, self.nodes)
         if result.ended_by is EndedBy.EXIT and result.exit_code == 0:
             self.log.info("dbt built everything. End of the ledger: %s", result.end_sha256)

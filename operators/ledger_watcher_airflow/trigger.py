@@ -23,21 +23,7 @@ from ledger_watcher_airflow.gate import Above, above_in
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, producer_in, run_key
 from ledger_watcher_airflow.states import states_in
 from ledger_watcher_airflow.tail import TailKey, say, tail_for
-
-RECOVER = "recover"
-"""Key of the event that asks for dbt to run on a worker; its value is the reason."""
-WARNED = "warned"
-"""Key of the event that ends a task well on a worker, which has a warning to tell of; its value are names and messages."""
-BUILT = "built"
-"""Key of the event that ends a task well on a worker which tells of assets; its value is what dbt built, as :attr:`Built.told` is."""
-ON_BUILD = "build"
-"""Value of ``worker``: a task that succeeds ends on a worker, which is told what was built."""
-ON_SUCCESS = "success"
-"""Value of ``worker``: a task that succeeds ends on a worker."""
-ON_WARNING = "warning"
-"""Value of ``worker``: a task that succeeds with a warning does."""
-MANY = 10
-"""Nodes of one task up to which they are listed in what Airflow stores, and shown in full in its log."""
+from ledger_watcher_airflow.words import BUILT, MANY, NODE_TRIGGER, ON_BUILD, ON_SUCCESS, RECOVER, WARNED
 
 
 class NodeTrigger(BaseTrigger):
@@ -86,7 +72,7 @@ class NodeTrigger(BaseTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for another triggerer to take over."""
         names = ("ledger", "nodes", "producer", "conn_id", "group", "deployment", "poll", "patient", "lenient", "worker", "early")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+        return NODE_TRIGGER, {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: success or failure of the task, or (plain) the request to run dbt for it on a worker."""

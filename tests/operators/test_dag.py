@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -326,7 +327,7 @@ def test_what_starts_a_task_in_the_triggerer_comes_back_from_storage(make_dag: M
     for task in consumers(dag):
         found = again.get_task(task.task_id)
         assert found.start_from_trigger is True
-        assert found.start_trigger_args.trigger_cls == "ledger_watcher_airflow.trigger.NodeTrigger"
+        assert found.start_trigger_args.trigger_cls == "ledger_watcher_airflow.NodeTrigger"
         assert found.start_trigger_args.next_method == "resume"
         assert started_with(again, task.task_id) == task.start_trigger_args.trigger_kwargs
         assert callable(getattr(task, found.start_trigger_args.next_method))
@@ -343,7 +344,7 @@ def test_the_stored_arguments_make_a_trigger_that_can_move(configs: dict[str, An
     assert (trigger.ledger, trigger.group, trigger.producer) == (LEDGER, "dbt", f"dbt.{PRODUCER}")
     assert (trigger.conn_id, trigger.poll) == (execution.get("ledger_conn_id"), execution.get("poll_interval", 1.0))
     path, moved = trigger.serialize()
-    assert path == f"{NodeTrigger.__module__}.{NodeTrigger.__qualname__}"
+    assert pkgutil.resolve_name(path) is NodeTrigger
     assert NodeTrigger(**json.loads(json.dumps(moved))).serialize() == trigger.serialize()
 
 

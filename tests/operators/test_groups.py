@@ -31,8 +31,9 @@ from ledger_watcher_airflow import (
 from ledger_watcher_airflow.decision import Kind, Verdict, Watcher, decide
 from ledger_watcher_airflow.producer import DbtProducerWatcherOperator
 from ledger_watcher_airflow.recovery import Recovery
-from ledger_watcher_airflow.trigger import MANY, NodeTrigger, replayed, write
+from ledger_watcher_airflow.trigger import NodeTrigger, replayed, write
 from ledger_watcher_airflow.ui.dags import ledgers_of
+from ledger_watcher_airflow.words import MANY
 from tests.operators.runs import BORN, Attempt, at, began, done, over, planned, said, state_of
 from tests.operators.test_dag import PRODUCER, edges, started_with, stored
 from tests.operators.test_recovery import Scene

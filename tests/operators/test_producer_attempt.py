@@ -24,7 +24,7 @@ from ledger_watcher.storage import LocalStore
 from ledger_watcher_airflow import DbtConsumerWatcherSensor, DbtDag, ExecutionConfig, Producer, bash_producer
 from ledger_watcher_airflow.producers.attempt import CommandAttempt
 from ledger_watcher_airflow.recovery import Recovers
-from ledger_watcher_airflow.trigger import RECOVER
+from ledger_watcher_airflow.words import RECOVER
 from tests.core.fakes import FakeDbt
 from tests.operators.commands import options, rendered
 from tests.operators.runs import Attempt, began, task_id_born

@@ -15,7 +15,7 @@ from ledger_watcher.records import ONLY, Outcome
 from ledger_watcher_airflow import DbtDag, ExecutionConfig
 from ledger_watcher_airflow.consumer import DbtConsumerWatcherSensor
 from ledger_watcher_airflow.producer import DbtProducerWatcherOperator
-from ledger_watcher_airflow.trigger import RECOVER
+from ledger_watcher_airflow.words import RECOVER
 from tests.operators.runs import RUN, Attempt, CountingStore, at, began, done, over, planned, said, task_id_born
 
 RAW, ORDERS, SALES = "seed.shop.raw", "model.shop.orders", "model.shop.sales"

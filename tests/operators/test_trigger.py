@@ -20,7 +20,8 @@ from ledger_watcher_airflow import tail as tail_module
 from ledger_watcher_airflow import trigger as trigger_module
 from ledger_watcher_airflow.ledger import LedgerRef
 from ledger_watcher_airflow.tail import TailKey
-from ledger_watcher_airflow.trigger import RECOVER, NodeTrigger, born_at, describe, producer_state
+from ledger_watcher_airflow.trigger import NodeTrigger, born_at, describe, producer_state
+from ledger_watcher_airflow.words import RECOVER
 from tests.operators.runs import BORN, RUN, Attempt, CountingStore, at, began, done, over, planned, said, state_of, task_id_born
 
 A, B = "model.shop.a", "model.shop.b"

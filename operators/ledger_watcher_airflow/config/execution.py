@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ledger_watcher.errors import ConfigError
-from ledger_watcher.storage import check_scheme, split_uri
 from ledger_watcher_airflow.config.arguments import names_checked
 from ledger_watcher_airflow.config.modes import ExecutionMode, InvocationMode, ProducerRetryOn, TestIndirectSelection, take_member
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef
@@ -128,7 +127,8 @@ class ExecutionConfig:
 
         :raises ConfigError: no URI anywhere, or one that cannot be that of a ledger.
         """
-        from ledger_watcher_airflow.compat import configuration  # noqa: PLC0415 - Airflow's, not needed before
+        from ledger_watcher.storage import check_scheme, split_uri  # noqa: PLC0415 - not needed before
+        from ledger_watcher_airflow.compat import configuration  # noqa: PLC0415 - Airflow's
 
         conf = configuration()
         uri = self.ledger_uri or conf.get("ledger_watcher", "uri", fallback=None)

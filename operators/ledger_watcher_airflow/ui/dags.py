@@ -23,13 +23,13 @@ from ledger_watcher.ledger.layout import RunKey
 from ledger_watcher.packing import names_of
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, producer_in, run_key
 from ledger_watcher_airflow.policy import OPERATORS
+from ledger_watcher_airflow.words import NODE_TRIGGER
 
 if TYPE_CHECKING:
     from airflow.models.dagbag import DBDagBag
     from airflow.serialization.definitions.dag import SerializedDAG
     from sqlalchemy.orm import Session
 
-_TRIGGER = "ledger_watcher_airflow.trigger.NodeTrigger"
 _LOOKED_AT = 5000
 """Newest DAG runs among which those with a ledger are looked for: a deployment may have millions of others."""
 
@@ -137,7 +137,7 @@ def _ledgers_of(dag: SerializedDAG) -> list[DagLedger]:
     found: dict[str, tuple[Mapping[str, Any], dict[str, tuple[str, ...]]]] = {}
     for task in dag.task_dict.values():
         start = getattr(task, "start_trigger_args", None)
-        if start is None or start.trigger_cls != _TRIGGER:
+        if start is None or start.trigger_cls != NODE_TRIGGER:
             continue
         said = BaseSerialization.deserialize(start.trigger_kwargs)
         producer = said.get("producer") or producer_in(said.get("group", ""))
