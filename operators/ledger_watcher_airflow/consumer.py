@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,6 +16,7 @@ from ledger_watcher_airflow.assets import tell_outlet
 from ledger_watcher_airflow.callbacks import Callbacks, Warnings, checked, tell_of_warnings, warnings_of
 from ledger_watcher_airflow.compat import TRIES_COUNT_IN_TRIGGER, AirflowException, AirflowRescheduleException, AirflowSkipException
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, producer_in, run_key
+from ledger_watcher_airflow.stored import StoredFields
 from ledger_watcher_airflow.words import BUILT, MANY, NODE_TRIGGER, ON_BUILD, ON_SUCCESS, ON_WARNING, RECOVER, WARNED
 
 if TYPE_CHECKING:
@@ -84,7 +85,10 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
     :raises ConfigError: arguments that do not go together.
     """
 
-    ui_color = "#f4efe6"
+    # Airflow's defaults, so that neither is stored. Its UI shows no colors of operators any more, and nothing here is a template.
+    ui_color = "#fff"
+    template_fields: Collection[str] = []
+    get_serialized_fields = StoredFields()
 
     def __init__(  # noqa: PLR0913 - Airflow applies a DAG's default_args by name
         self,
@@ -329,37 +333,25 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
 class DbtBuildWatcherOperator(DbtConsumerWatcherSensor):
     """The task of a group of nodes with their tests."""
 
-    ui_color = "#dfe5f7"
-
 
 class DbtRunWatcherOperator(DbtConsumerWatcherSensor):
     """The task of a model."""
-
-    ui_color = "#e3eefb"
 
 
 class DbtSeedWatcherOperator(DbtConsumerWatcherSensor):
     """The task of a seed."""
 
-    ui_color = "#e6f4e1"
-
 
 class DbtSnapshotWatcherOperator(DbtConsumerWatcherSensor):
     """The task of a snapshot."""
-
-    ui_color = "#efe6f7"
 
 
 class DbtSourceWatcherOperator(DbtConsumerWatcherSensor):
     """The task of a source: how fresh it is. Skipped if it is stale."""
 
-    ui_color = "#dff3f3"
-
 
 class DbtTestWatcherOperator(DbtConsumerWatcherSensor):
     """The task of the tests of a node, or of a test of several nodes."""
-
-    ui_color = "#fdf3d1"
 
 
 def _in_dag_test() -> bool:
