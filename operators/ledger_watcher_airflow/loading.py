@@ -44,12 +44,16 @@ def load(
     if mode is LoadMode.DBT_LS_FILE:
         listing = load_listing(Place.of(str(render.dbt_ls_path)))
         return listing if project.manifest_path is None else _narrowed(load_project(_manifest(project)), listing)
+    narrowed_when_built = bool(
+        flags.given(_SELECTING)
+    )  # dbt build then leaves the default selector out: get_selection_spec in dbt/task/runnable.py
     if mode is LoadMode.DBT_LS:
-        return here()
+        listed = here()
+        return replace(listed, selected=None) if listed.default_selector and narrowed_when_built else listed
     view = load_project(_manifest(project))
     if render.selection:
         return _narrowed(view, here())
-    if view.default_selector and not flags.given(_SELECTING):  # as dbt build has it: get_selection_spec in dbt/task/runnable.py
+    if view.default_selector and not narrowed_when_built:
         return _narrowed(view, here(default=view.default_selector))
     return view
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -199,6 +200,23 @@ def test_a_default_selector_is_drawn_as_dbt_builds_it(make_dag: MakeDag, lister:
     assert not {"--select", "--selector"} & set(said)
     assert set(make_dag(**render(lister), operator_args={"select": "sales"}).task_ids) > TASKS, "dbt then leaves the default out"
     assert len(lister.said) == 1
+
+
+@pytest.mark.usefixtures("default")
+def test_what_is_built_beside_a_default_selector_is_drawn_where_dbt_is_asked_for_all(
+    make_dag: MakeDag, lister: Lister, project: Path
+) -> None:
+    """dbt lists by the default selector, but builds what it is told: any node of the project."""
+    told = project / "target" / "manifest.json"
+    shutil.copy(told, lister.folder)
+    whole = set(make_dag(operator_args={"select": "sales"}).task_ids)
+    told.unlink()
+    for word in ("select", "exclude", "selector"):
+        dag = make_dag(**render(lister, load_method=LoadMode.DBT_LS), operator_args={word: "sales"})
+        assert set(dag.task_ids) == whole > TASKS
+        assert ended(dag.get_task(PRODUCER).command(), f"--{word} sales")
+    assert set(make_dag(**render(lister, load_method=LoadMode.DBT_LS)).task_ids) == TASKS
+    assert len(lister.said) == 1, "it is one question"
 
 
 @pytest.mark.usefixtures("default")

@@ -167,8 +167,9 @@ def save_state(manifest: Path, state: Path) -> None:
     (state / "run_results.json").write_text(json.dumps({"metadata": told, "results": results, "elapsed_time": 0.0, "args": {}}))
 
 
-def draw(projects: Projects, project: Path, *options: str, indirect: str | None = None, **render: Any) -> DbtDag:
-    flags: dict[str, Any] = {"dbt_cmd_flags": options} if options else {}
+def draw(projects: Projects, project: Path, *options: str, indirect: str | None = None, built: str | None = None, **render: Any) -> DbtDag:
+    """``built``: what is told to the producer alone."""
+    flags: dict[str, Any] = {**({"dbt_cmd_flags": options} if options else {}), **({"select": built} if built else {})}
     return DbtDag(
         "drawn",
         project_config=ProjectConfig(project),
@@ -253,6 +254,11 @@ def test_the_default_selector_holds_where_only_a_manifest_is_loaded(projects: Pr
     dag = draw(projects, projects.jaffle, load_method=LoadMode.DBT_MANIFEST)
     check(projects, projects.jaffle, [], dag)
     assert 0 < len(listed) < len(projects.ls(projects.jaffle, "--select", "fqn:*"))
+
+
+def test_the_default_selector_does_not_hold_where_the_build_is_told_another(projects: Projects) -> None:
+    """What dbt then builds is drawn, though ``dbt ls`` of nothing lists less."""
+    check(projects, projects.jaffle, ["--select", "fqn:*"], draw(projects, projects.jaffle, built="fqn:*"))
 
 
 def test_the_expressions_are_of_every_kind_and_select_something(projects: Projects) -> None:
