@@ -62,3 +62,13 @@ def test_a_node_costs_few_statements(airflow: AirflowStack, home: Path) -> None:
     assert not [one for one in (*together, *each) if one.verb != "SELECT" and one.table in ("xcom", "variable")]
     assert sum(writes.values()) <= WRITES, writes
     assert sum(states.values()) <= STATES, states
+    check_one_version(airflow, "counted")
+
+
+def check_one_version(airflow: AirflowStack, dag_id: str) -> None:
+    """Once a DAG has runs, Airflow writes a new version of it whenever a parse makes another DAG; one more parse makes none."""
+    parsed = "select last_parsed_time from dag where dag_id = :d"
+    before = airflow.sql(parsed, {"d": dag_id})
+    airflow.call("PUT", f"parseDagFile/{airflow.call('GET', f'dags/{dag_id}/details')['file_token']}")
+    assert until(lambda: airflow.sql(parsed, {"d": dag_id}) != before, 60)
+    assert airflow.sql("select count(*) from dag_version where dag_id = :d", {"d": dag_id}) == [(1,)]
