@@ -241,6 +241,7 @@ def test_source_freshness(case: Cases) -> None:
 
 
 def test_nothing_to_do(case: Cases) -> None:
+    """dbt finds nothing of what the plan says that the command selects: that is in the ledger, and no node has run."""
     found = case("nothing")
     ended(found, 0)
     assert [record for record in found.captured.records if isinstance(record, NodeFinished)] == []
