@@ -40,7 +40,9 @@ class AirflowClient:
         while True:
             answer = self._http.request(method, f"{self.url}/api/v2/{path}", timeout=90, **options)
             # SQLite lets one process write at a time, and Airflow gives up after a while. What it began it has rolled back.
-            if answer.status_code != requests.codes.server_error or "database is locked" not in answer.text or time.monotonic() > deadline:
+            # It says so with a 500, of a backfill with a 503.
+            locked = not answer.ok and "database is locked" in answer.text.lower()
+            if not locked or time.monotonic() > deadline:
                 break
         if not answer.ok:
             raise StackError(f"{method} {path}: HTTP {answer.status_code}: {answer.text[:2000]}")
