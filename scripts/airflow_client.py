@@ -13,6 +13,8 @@ from sqlalchemy import create_engine, text
 
 _LOCKED = 60.0
 """Seconds for which a request is repeated that found a SQLite database locked."""
+_APART = 0.3
+"""Seconds between two questions to the api-server: what it spends on answers, the run that is waited for has not."""
 
 
 class StackError(RuntimeError):
@@ -38,7 +40,9 @@ class AirflowClient:
         while True:
             answer = self._http.request(method, f"{self.url}/api/v2/{path}", timeout=90, **options)
             # SQLite lets one process write at a time, and Airflow gives up after a while. What it began it has rolled back.
-            if answer.status_code != requests.codes.server_error or "database is locked" not in answer.text or time.monotonic() > deadline:
+            # It says so with a 500, of a backfill with a 503.
+            locked = not answer.ok and "database is locked" in answer.text.lower()
+            if not locked or time.monotonic() > deadline:
                 break
         if not answer.ok:
             raise StackError(f"{method} {path}: HTTP {answer.status_code}: {answer.text[:2000]}")
@@ -57,7 +61,7 @@ class AirflowClient:
             dags = self.call("GET", "dags", params={"dag_id_pattern": dag_id, "limit": 100})["dags"]
             return any(dag["dag_id"] == dag_id and _is_newer(dag["last_parsed_time"], Path(dag["fileloc"])) for dag in dags)
 
-        if not until(parsed, timeout):
+        if not until(parsed, timeout, _APART):
             known = [dag["dag_id"] for dag in self.call("GET", "dags")["dags"]]
             raise StackError(f"DAG {dag_id} was not parsed within {timeout} s; the DAGs of {self.dags_folder} are {known}")
 
@@ -79,7 +83,7 @@ class AirflowClient:
             state = self.run_state(dag_id, run_id)
             return state in {"success", "failed"}
 
-        if until(finished, timeout):
+        if until(finished, timeout, _APART):
             return state
         rows = (
             f"  {task['task_id']:40} {task['state'] or '-':16} try {task['try_number']}  {task['start_date']} .. {task['end_date']}"
@@ -152,13 +156,13 @@ class AirflowClient:
         self._engine.dispose()
 
 
-def until(true: Callable[[], bool], timeout: float) -> bool:
-    """Ask every 0.1 s, at least once, until the answer is true; False after `timeout` seconds."""
+def until(true: Callable[[], bool], timeout: float, every: float = 0.1) -> bool:
+    """Ask every 0.1 s or as said, at least once, until the answer is true; False after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not true():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.1)
+        time.sleep(every)
     return True
 
 

@@ -92,6 +92,7 @@ def airflow(home: Path, s3: SimpleNamespace) -> Iterator[AirflowStack]:
         "OPENLINEAGE__TRANSPORT__LOG_FILE_PATH": str(home / "openlineage.jsonl"),
         "OPENLINEAGE__TRANSPORT__APPEND": "true",
         FOLDER_ENV: str(home / "statements"),
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",  # a file is parsed when it changes; again and again costs a third of a core
     }
     (home / "statements").mkdir()
     (home / "airflow" / "config").mkdir(parents=True)

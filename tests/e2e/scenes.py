@@ -94,7 +94,7 @@ class Scene:
         self.airflow.wait_for_dag(self.dag_id, 120)
         self.airflow.trigger(self.dag_id, run_id=run_id, conf={"warehouse": run_id})
 
-    def end(self, run_id: str = "one", timeout: float = 240) -> str:
+    def end(self, run_id: str = "one", timeout: float = 400) -> str:
         return self.airflow.wait_for_run(self.dag_id, run_id, timeout)
 
     def switch(self, name: str) -> Path:
@@ -109,12 +109,12 @@ class Scene:
     def tries(self, run_id: str = "one") -> dict[str, int]:
         return {ti["task_id"]: ti["try_number"] for ti in self.airflow.task_instances(self.dag_id, run_id)}
 
-    def reach(self, task_id: str, *states: str, run_id: str = "one", timeout: float = 120) -> None:
+    def reach(self, task_id: str, *states: str, run_id: str = "one", timeout: float = 240) -> None:
         """Wait for a state of a task."""
         if not until(lambda: self.tasks(run_id)[task_id] in states, timeout):
             raise StackError(f"{task_id} of {self.dag_id} is not {states} after {timeout} s: {self.tasks(run_id)}")
 
-    def touched(self, name: str, timeout: float = 120) -> None:
+    def touched(self, name: str, timeout: float = 240) -> None:
         """Wait for a switch that a model sets."""
         if not until(self.switch(name).exists, timeout):
             raise StackError(f"no model of {self.dag_id} set {name} within {timeout} s: {self.tasks()}")

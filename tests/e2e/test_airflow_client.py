@@ -14,6 +14,7 @@ import pytest
 from scripts.airflow_client import AirflowClient, StackError
 
 LOCKED = json.dumps({"detail": {"reason": "Database error", "orig_error": "database is locked"}})
+NO_BACKFILL = json.dumps({"detail": "Database is locked. Backfill creation is not supported on SQLite under concurrent access."})
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def answering(*answers: tuple[int, str]) -> Iterator[AirflowClient]:
 
 
 def test_what_a_locked_sqlite_refused_is_asked_again() -> None:
-    with answering((500, LOCKED), (500, LOCKED), (200, '{"dag_run_id": "r"}')) as client:
+    with answering((500, LOCKED), (503, NO_BACKFILL), (200, '{"dag_run_id": "r"}')) as client:
         assert client.trigger("d") == "r"
 
 

@@ -9,15 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.conftest import HERE
+from tests.e2e.conftest import HERE, PROJECTS
+from tests.e2e.scenes import parse
 
 
-def test_a_dag_runs_in_one_process(home: Path, tmp_path: Path) -> None:
+def test_a_dag_runs_in_one_process(tmp_path: Path) -> None:
     """The tasks of nodes take their turn after the producer and end as they would anywhere; what was built is told."""
     (tmp_path / "dags").mkdir()
     shutil.copy(HERE / "dags" / "failing_dags.py", tmp_path / "dags")
-    for name in ("broken", "no_bucket"):
-        shutil.copytree(home / "broken", tmp_path / name)
+    shutil.copytree(PROJECTS / "broken", tmp_path / "broken")
+    parse({tmp_path / "broken": {"BROKEN_DUCKDB_PATH": ":memory:"}})
+    shutil.copytree(tmp_path / "broken", tmp_path / "no_bucket")
     database = tmp_path / "airflow" / "airflow.db"
     env = {
         **os.environ,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from scripts.airflow_client import until
@@ -11,16 +13,22 @@ from tests.e2e.test_runs import PRODUCER, states, worker_logs
 BROKEN = ("good.run", "good.test", "bad_run", "below_bad_run", "beside_run", "tested.run", "tested.test", "below_tested_run")
 
 
-def trigger(airflow: AirflowStack, *dag_ids: str, fail: bool) -> dict[str, str]:
-    """A run of each of these DAGs with a gate, by DAG."""
-    for dag_id in dag_ids:
+@pytest.fixture(scope="module")
+def started(airflow: AirflowStack) -> Mapping[str, dict[str, str]]:
+    """Runs of the DAGs, all begun at once: by what becomes of what is before the groups, or of the producer, and by DAG."""
+    for dag_id in ("gated", "gated_anyway", "gated_notice", "held"):
         airflow.wait_for_dag(dag_id, 60)
-    return {dag_id: airflow.trigger(dag_id, conf={"fail": fail}) for dag_id in dag_ids}
+    return {
+        "branched": {dag_id: airflow.trigger(dag_id, conf={"fail": False}) for dag_id in ("gated", "gated_anyway")},
+        "failed": {dag_id: airflow.trigger(dag_id, conf={"fail": True}) for dag_id in ("gated", "gated_anyway", "gated_notice")},
+        "skipped": {"held": airflow.trigger("held", run_id="skipped")},
+        "removed": {"held": airflow.trigger("held", run_id="removed")},
+    }
 
 
-def test_a_branch_before_the_groups_skips_all_of_them(airflow: AirflowStack) -> None:
+def test_a_branch_before_the_groups_skips_all_of_them(airflow: AirflowStack, started: Mapping[str, dict[str, str]]) -> None:
     """Those below sources too, which run below skipped ones. A task that runs in any case fails and says why there is nothing to show."""
-    runs = trigger(airflow, "gated", "gated_anyway", fail=False)
+    runs = started["branched"]
     assert airflow.wait_for_run("gated", runs["gated"]) == "success"
     found = states(airflow, "gated", runs["gated"])
     assert found.pop("way") == "success"
@@ -38,9 +46,9 @@ def test_a_branch_before_the_groups_skips_all_of_them(airflow: AirflowStack) -> 
     assert "dbt was not started, because a branch, a short circuit or a person skipped the producer" in text
 
 
-def test_what_failed_before_the_groups_fails_all_of_them(airflow: AirflowStack) -> None:
+def test_what_failed_before_the_groups_fails_all_of_them(airflow: AirflowStack, started: Mapping[str, dict[str, str]]) -> None:
     """What is to run in any case makes the run green if it is a task like others, and does not if it is a teardown."""
-    runs = trigger(airflow, "gated", "gated_anyway", "gated_notice", fail=True)
+    runs = started["failed"]
     assert airflow.wait_for_run("gated", runs["gated"]) == "failed"
     found = states(airflow, "gated", runs["gated"])
     assert found.pop("way") == "failed"
@@ -59,10 +67,11 @@ def test_what_failed_before_the_groups_fails_all_of_them(airflow: AirflowStack) 
 
 
 @pytest.mark.parametrize("end", ["skipped", "removed"])
-def test_a_producer_that_is_taken_away_while_its_nodes_wait_is_not_waited_for(airflow: AirflowStack, end: str) -> None:
+def test_a_producer_that_is_taken_away_while_its_nodes_wait_is_not_waited_for(
+    airflow: AirflowStack, started: Mapping[str, dict[str, str]], end: str
+) -> None:
     """It waits for a slot of a pool that there is not, and its nodes for it, until somebody marks it, or deletes it."""
-    airflow.wait_for_dag("held", 60)
-    run_id = airflow.trigger("held")
+    run_id = started[end]["held"]
     roots = ("good.run", "tested.run")
 
     def waiting() -> bool:

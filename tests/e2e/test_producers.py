@@ -18,6 +18,7 @@ from ledger_watcher.ledger import RunFollower, RunKey
 from ledger_watcher.state import RunState
 from ledger_watcher.storage import open_store
 from scripts.airflow_stack import AirflowStack
+from tests.e2e.scenes import parse
 from tests.e2e.sshd import ssh_server
 
 HERE = Path(__file__).parent
@@ -51,10 +52,7 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("by_bash", "by_ssh"):
         shutil.copytree(HERE / "projects" / "broken", folder / name)
         (folder / name / "models" / "said.sql").write_text(SAID)
-        dbt = Path(sys.executable).with_name("dbt")
-        env = {**os.environ, "BROKEN_DUCKDB_PATH": ":memory:", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
-        place = folder / name
-        subprocess.run([dbt, "parse", "--project-dir", place, "--profiles-dir", place, "--quiet"], check=True, cwd=place, env=env)
+    parse({folder / name: {"BROKEN_DUCKDB_PATH": ":memory:"} for name in ("by_bash", "by_ssh")})
     return folder
 
 

@@ -40,7 +40,7 @@ PROJECTS = {
     "two_runs": GATE,
     "backfilled": GATE,
 }
-OPEN = ("cleared_nodes", "cleared_whole", "two_runs")
+OPEN = ("cleared_nodes", "cleared_whole", "moved_on", "two_runs")
 BUILT = ("killed_recovery", "lost_recovery")
 """Whose first run builds everything, as it is: what is of interest is a recovery that comes after it."""
 AT_ONCE = (
@@ -58,6 +58,8 @@ AT_ONCE = (
     *BUILT,
 )
 """Whose first runs are started together: what is of interest comes after them."""
+UNFIT = ("unparsable", "moved_on")
+"""Whose only run is started with those."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,8 @@ def scene(airflow: AirflowStack, home: Path) -> Callable[[str], Scene]:
     shutil.copy(moved_on / "target" / "manifest.json", moved_on / "deployed.json")
     (moved_on / "models" / "below.sql").unlink()
     shutil.copy(HERE / "recovery_dags" / "recovery_dags.py", home / "dags")
-    for name in AT_ONCE:
+    (found["unparsable"].folder / "models" / "gate.sql").write_text("{{ no_such_macro( }}")
+    for name in (*AT_ONCE, *UNFIT):
         found[name].start()
     return found.__getitem__
 
@@ -247,8 +250,6 @@ def test_what_a_person_marks_counts(scene: Callable[[str], Scene]) -> None:
 
 def test_dbt_that_cannot_parse_is_named_by_every_task(scene: Callable[[str], Scene]) -> None:
     unparsable = scene("unparsable")
-    (unparsable.folder / "models" / "gate.sql").write_text("{{ no_such_macro( }}")
-    unparsable.start()
     assert unparsable.end() == "failed"
     assert unparsable.tasks() == {PRODUCER: "failed", "first_run": "failed", "gate_run": "failed", "below_run": "upstream_failed"}
     for task in (PRODUCER, "first_run", "gate_run"):
@@ -258,8 +259,6 @@ def test_dbt_that_cannot_parse_is_named_by_every_task(scene: Callable[[str], Sce
 def test_a_project_that_moved_on_is_named(scene: Callable[[str], Scene]) -> None:
     """The DAG was drawn from an older version than the one that dbt runs."""
     moved = scene("moved_on")
-    moved.open_gate()
-    moved.start()
     assert moved.end() == "failed"
     assert moved.tasks() == {PRODUCER: "success", "first_run": "success", "gate_run": "success", "below_run": "failed"}
     assert "Deploy the same version to both" in moved.log("below_run")

@@ -53,11 +53,28 @@ def show(ledger: str, dag_id: str, run_id: str, *options: str, env: dict[str, st
     return json.loads(done.stdout)
 
 
+@pytest.fixture(scope="module")
+def runs(airflow: AirflowStack) -> dict[str, str]:
+    """A run of each DAG of this module, begun at once, by their ids: each has a project of its own."""
+    confs = {"each": {"one": "1"}}
+    dag_ids = ("jaffle_local", "jaffle_s3", "jaffle_group", "jaffle_two_groups", "broken", "each", "no_bucket")
+    for dag_id in dag_ids:
+        airflow.wait_for_dag(dag_id, 60)
+    return {dag_id: airflow.trigger(dag_id, conf=confs.get(dag_id)) for dag_id in dag_ids}
+
+
+def end_of(airflow: AirflowStack, runs: Mapping[str, str], dag_id: str) -> tuple[str, str]:
+    """The id and the end of the run of this DAG."""
+    return runs[dag_id], airflow.wait_for_run(dag_id, runs[dag_id], 400)
+
+
 @pytest.mark.parametrize("where", ["local", "s3"])
-def test_every_node_is_a_task_and_needs_no_worker(airflow: AirflowStack, home: Path, s3: SimpleNamespace, where: str) -> None:
+def test_every_node_is_a_task_and_needs_no_worker(
+    airflow: AirflowStack, home: Path, s3: SimpleNamespace, runs: dict[str, str], where: str
+) -> None:
     """All nodes have tasks that succeed in the order of dbt's edges; one worker, for the producer, no XCom, no Variable."""
     dag_id = f"jaffle_{where}"
-    run_id, state = run(airflow, dag_id)
+    run_id, state = end_of(airflow, runs, dag_id)
     tasks = states(airflow, dag_id, run_id)
     assert state == "success", tasks
     assert set(tasks.values()) == {"success"}
@@ -130,9 +147,9 @@ def openlineage_heard(file: Path, dag_id: str, built: Mapping[str, Any]) -> None
         assert {name for parent in node["depends_on"].get("nodes", []) if parent in tables for name in written(parent)} <= read
 
 
-def test_a_task_group_stands_between_two_tasks(airflow: AirflowStack) -> None:
+def test_a_task_group_stands_between_two_tasks(airflow: AirflowStack, runs: dict[str, str]) -> None:
     """What is before the group ends before it, the producer included; what is after waits for all of it."""
-    run_id, state = run(airflow, "jaffle_group")
+    run_id, state = end_of(airflow, runs, "jaffle_group")
     assert state == "success", states(airflow, "jaffle_group", run_id)
     rows = airflow.sql(
         "select task_id, start_date, end_date from task_instance where dag_id = 'jaffle_group' and run_id = :r", {"r": run_id}
@@ -146,12 +163,12 @@ def test_a_task_group_stands_between_two_tasks(airflow: AirflowStack) -> None:
     assert ended["dbt.dbt_assets"] is not None
 
 
-def test_two_groups_have_a_ledger_each(airflow: AirflowStack, home: Path) -> None:
+def test_two_groups_have_a_ledger_each(airflow: AirflowStack, home: Path, runs: dict[str, str]) -> None:
     """Two groups of one DAG run, nested and of the same id, write two ledgers; each is complete, and what is behind them waits for both.
 
     The first one has task groups by folder and users' own tasks for its seeds, the second one a task for each folder.
     """
-    run_id, state = run(airflow, "jaffle_two_groups", 180)
+    run_id, state = end_of(airflow, runs, "jaffle_two_groups")
     assert state == "success", states(airflow, "jaffle_two_groups", run_id)
     for group in ("first.dbt", "second.inner.dbt"):
         seen = show(str(home / "ledger"), "jaffle_two_groups", run_id, "--group", group)
@@ -170,9 +187,9 @@ def test_two_groups_have_a_ledger_each(airflow: AirflowStack, home: Path) -> Non
     assert ended.pop("after") >= max(end for task, end in ended.items() if not task.endswith("dbt_assets"))
 
 
-def test_a_failing_model_shows_as_itself(airflow: AirflowStack, home: Path) -> None:
+def test_a_failing_model_shows_as_itself(airflow: AirflowStack, home: Path, runs: dict[str, str]) -> None:
     """The failing model's task fails with dbt's error, what is below does not run, what is beside does, the run is failed."""
-    run_id, state = run(airflow, "broken")
+    run_id, state = end_of(airflow, runs, "broken")
     tasks = states(airflow, "broken", run_id)
     assert state == "failed"
     assert tasks == {
@@ -195,11 +212,10 @@ def test_a_failing_model_shows_as_itself(airflow: AirflowStack, home: Path) -> N
     assert nodes["model.broken.below_tested"]["skip_cause"] == [uid for uid in nodes if uid.startswith("test.broken.not_null_tested")]
 
 
-def test_each_task_can_run_dbt_itself(airflow: AirflowStack, home: Path) -> None:
+def test_each_task_can_run_dbt_itself(airflow: AirflowStack, home: Path, runs: dict[str, str]) -> None:
     """ExecutionMode.LOCAL: the same graph without producer and ledger; each task has dbt's words, templates and artifacts of its own."""
-    airflow.wait_for_dag("each", 60)
-    run_id = airflow.trigger("each", conf={"one": "1"})
-    assert airflow.wait_for_run("each", run_id, 180) == "success", "of its last task"
+    run_id, state = end_of(airflow, runs, "each")
+    assert state == "success", "of its last task"
     expected = {"dbt.good.run": "success", "dbt.good.test": "success", "dbt.bad_run": "failed", "dbt.below_bad_run": "upstream_failed"}
     assert states(airflow, "each", run_id) == {**expected, "ls": "success"}
     assert worker_logs(airflow, "each", run_id) == sorted({*expected, "ls"} - {"dbt.below_bad_run"})
@@ -222,9 +238,9 @@ def test_each_task_can_run_dbt_itself(airflow: AirflowStack, home: Path) -> None
     assert airflow.sql("select count(*) from xcom where dag_id = 'each'")[0][0] == 0
 
 
-def test_a_ledger_that_cannot_be_written_fails_the_run_at_once(airflow: AirflowStack) -> None:
+def test_a_ledger_that_cannot_be_written_fails_the_run_at_once(airflow: AirflowStack, runs: dict[str, str]) -> None:
     """No task waits for a producer that could not begin; each log says what is wrong."""
-    run_id, state = run(airflow, "no_bucket")
+    run_id, state = end_of(airflow, runs, "no_bucket")
     tasks = states(airflow, "no_bucket", run_id)
     assert state == "failed"
     assert tasks[PRODUCER] == "failed"

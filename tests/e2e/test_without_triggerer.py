@@ -39,11 +39,19 @@ def stack(airflow: AirflowStack, home: Path) -> AirflowStack:
     return airflow
 
 
-def run(stack: AirflowStack, dag_id: str) -> tuple[str, dict[str, str]]:
-    """Its run id and the states in which its tasks ended."""
-    stack.wait_for_dag(dag_id, 120)
-    run_id = stack.trigger(dag_id)
-    stack.wait_for_run(dag_id, run_id, 240)
+@pytest.fixture(scope="module")
+def runs(stack: AirflowStack) -> dict[str, str]:
+    """A run of each of the DAGs, begun at once, by their ids."""
+    dag_ids = ("without_triggerer", "waits_in_place", "called_back")
+    for dag_id in dag_ids:
+        stack.wait_for_dag(dag_id, 120)
+    return {dag_id: stack.trigger(dag_id) for dag_id in dag_ids}
+
+
+def end_of(stack: AirflowStack, runs: Mapping[str, str], dag_id: str) -> tuple[str, dict[str, str]]:
+    """The id of the run of a DAG and the states in which its tasks ended."""
+    run_id = runs[dag_id]
+    stack.wait_for_run(dag_id, run_id, 400)
     return run_id, {ti["task_id"]: ti["state"] for ti in stack.task_instances(dag_id, run_id)}
 
 
@@ -55,9 +63,9 @@ def logs(stack: AirflowStack, dag_id: str, run_id: str) -> Mapping[str, list[str
     return {where: sorted(tasks) for where, tasks in found.items()}
 
 
-def test_no_trigger_is_made_where_there_is_no_triggerer(stack: AirflowStack) -> None:
+def test_no_trigger_is_made_where_there_is_no_triggerer(stack: AirflowStack, runs: dict[str, str]) -> None:
     """Each task looks, gives its worker back and looks again; the run ends as it does with a triggerer, with dbt's words in the logs."""
-    run_id, states = run(stack, "without_triggerer")
+    run_id, states = end_of(stack, runs, "without_triggerer")
     assert states == BROKEN
     assert logs(stack, "without_triggerer", run_id) == {"worker": RAN, "triggerer": []}
     stepped_back = "select count(*) from task_reschedule join task_instance ti on ti_id = ti.id where dag_id = 'without_triggerer'"
@@ -68,17 +76,17 @@ def test_no_trigger_is_made_where_there_is_no_triggerer(stack: AirflowStack) -> 
     assert "Got 1 result, configured to warn" in stack.logs("without_triggerer", run_id, "good.test")
 
 
-def test_a_worker_may_be_kept_while_waiting(stack: AirflowStack) -> None:
-    run_id, states = run(stack, "waits_in_place")
+def test_a_worker_may_be_kept_while_waiting(stack: AirflowStack, runs: dict[str, str]) -> None:
+    run_id, states = end_of(stack, runs, "waits_in_place")
     assert states == BROKEN
     assert logs(stack, "waits_in_place", run_id) == {"worker": RAN, "triggerer": []}
     counted = "select count(*) from task_reschedule join task_instance ti on ti_id = ti.id where dag_id = 'waits_in_place'"
     assert stack.sql(counted)[0][0] == 0
 
 
-def test_a_function_of_the_user_is_called_on_a_worker(stack: AirflowStack, home: Path) -> None:
+def test_a_function_of_the_user_is_called_on_a_worker(stack: AirflowStack, home: Path, runs: dict[str, str]) -> None:
     """Successes end on a worker for it; failures do not, Airflow's dag-processor calls theirs."""
-    run_id, states = run(stack, "called_back")
+    run_id, states = end_of(stack, runs, "called_back")
     assert states == BROKEN
     called = home / "called"
     expected = {
