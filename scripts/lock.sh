@@ -13,8 +13,9 @@ echo uv | "$uv" pip compile - "${options[@]}" -o requirements/uv.txt
 echo checkov | "$uv" pip compile - "${options[@]}" -o requirements/checkov.txt
 printf '%s\n' build twine | "$uv" pip compile - "${options[@]}" -o requirements/packaging.txt
 printf '%s\n' sphinx myst-parser furo check-jsonschema | "$uv" pip compile - "${options[@]}" -o requirements/docs.txt
+# Airflow 3.2.2's api-server does not start with pydantic 2.14 ("needs a discriminator field").
 for minor in 1 2; do
-    printf '%s\n' "apache-airflow==3.$minor.*" 'dbt-core~=1.11.0' 'dbt-duckdb~=1.11.0' 'editables>=0.5' 'hatchling>=1.27' 'pytest>=8.4' 'pytest-timeout>=2.4' 's3fs>=2025.7' |
+    printf '%s\n' "apache-airflow==3.$minor.*" 'pydantic<2.14' 'dbt-core~=1.11.0' 'dbt-duckdb~=1.11.0' 'editables>=0.5' 'hatchling>=1.27' 'pytest>=8.4' 'pytest-timeout>=2.4' 's3fs>=2025.7' |
         "$uv" pip compile pyproject.toml - "${options[@]}" -o "requirements/airflow3$minor.txt"
 done
 

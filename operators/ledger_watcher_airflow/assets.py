@@ -79,14 +79,18 @@ class Tells(Protocol):
 
     task_id: str
 
-    def tell_of(self, nodes: Sequence[str], alias: AssetAlias) -> None:
-        """From now on, it tells of these nodes, through this alias, when it ends well."""
+    def tell_of(self, nodes: Sequence[str], alias: AssetAlias, *, spares: str | None = None) -> None:
+        """From now on, it tells of these nodes, through this alias, when it ends well.
+
+        :param spares: id of the task that would tell of what is left: skip it where that is nothing.
+        """
 
 
 class DbtAssetsOperator(BaseOperator):
     """Tells Airflow of each model, seed and snapshot that dbt built in this run, and that it was not told of before.
 
-    It runs when everything else has ended, however it ended. It is a teardown: it neither makes a run with failed nodes ``success``, nor does
+    It runs when everything else has ended, however it ended; where the producer has told of everything, and all nodes are done, the producer skips it, which
+    spares each run the seconds that it would be on its way. It is a teardown: it neither makes a run with failed nodes ``success``, nor does
     what is behind the task group wait for it. If it fails itself, the run stays what the nodes made it, and a later try or clear tells of
     everything that is still untold.
 
@@ -237,7 +241,7 @@ def asset_tasks(
         put_behind(task, behind)
         behind, alias = [task], task.alias.name
         if producer is not None:
-            producer.tell_of(nodes, task.alias)
+            producer.tell_of(nodes, task.alias, spares=task.task_id if task.start_from_trigger else None)
 
 
 def last_of(tasks: Sequence[BaseOperator]) -> list[BaseOperator]:

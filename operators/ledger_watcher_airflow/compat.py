@@ -18,6 +18,7 @@ try:
         AirflowRescheduleException,
         AirflowSkipException,
         AirflowTaskTimeout,
+        DownstreamTasksSkipped,
         TaskDeferred,
     )
 except ImportError:  # 3.1
@@ -28,6 +29,7 @@ except ImportError:  # 3.1
         AirflowRescheduleException,
         AirflowSkipException,
         AirflowTaskTimeout,
+        DownstreamTasksSkipped,
         TaskDeferred,
     )
 
@@ -42,6 +44,7 @@ __all__ = [
     "AirflowRescheduleException",
     "AirflowSkipException",
     "AirflowTaskTimeout",
+    "DownstreamTasksSkipped",
     "TaskDeferred",
     "configuration",
     "events_after",

@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from ledger_watcher.errors import ConfigError, Fenced, LedgerWatcherError
 from ledger_watcher_airflow.assets import tell
 from ledger_watcher_airflow.callbacks import Callbacks, checked, tell_of_artifacts
-from ledger_watcher_airflow.compat import AirflowException, AirflowFailException
+from ledger_watcher_airflow.compat import AirflowException, AirflowFailException, DownstreamTasksSkipped
 from ledger_watcher_airflow.config import ExecutionConfig, ProducerRetryOn, ProfileConfig, ProjectConfig
 from ledger_watcher_airflow.flags import DbtCall, DbtFlags
 from ledger_watcher_airflow.late import wait_for_late
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ledger_watcher.capture.request import CaptureRequest, CaptureResult
     from ledger_watcher.capture.session import Capture
+    from ledger_watcher.state import RunState
 
 PRODUCER_PRIORITY = 10_000
 """Absolute weight: the producer gets a worker before anything else of its DAG does."""
@@ -89,6 +90,7 @@ class DbtProducerWatcherOperator(BaseOperator):
         self._capture: Capture | None = None
         self._told: tuple[str, ...] = ()
         self._alias: AssetAlias | None = None
+        self._spares: str | None = None
 
     def answer_for(self, nodes: Collection[str]) -> None:
         """These have no task that shows them after all: this one fails if they do, and a source among them is not checked."""
@@ -121,16 +123,31 @@ class DbtProducerWatcherOperator(BaseOperator):
 
             folder = self.ledger.folder(run_of(ti, self.ledger, self.ledger_group))
             tell(built_of(result.state, self._told, folder), self._alias, context, self.log)
+            self._spare(context, result.state)
 
-    def tell_of(self, nodes: Sequence[str], alias: AssetAlias) -> None:
-        """Tell Airflow of what was built of these nodes when this task ends well."""
-        self._told, self._alias = tuple(nodes), alias
+    def tell_of(self, nodes: Sequence[str], alias: AssetAlias, *, spares: str | None = None) -> None:
+        """Tell Airflow of what was built of these nodes when this task ends well; see :class:`~ledger_watcher_airflow.assets.Tells`."""
+        self._told, self._alias, self._spares = tuple(nodes), alias, spares
         self.inlets, self.outlets = [*self.inlets, alias], [*self.outlets, alias]
 
     def recover(self, context: Context, *, only: frozenset[str], after: int) -> None:
         """Run dbt for some nodes, in the task of one of them; see :class:`~ledger_watcher_airflow.recovery.Recovers`."""
         self._run(context, only=only, after=after, task_id=context["ti"].task_id)
         self._call_back(context)
+
+    def _spare(self, context: Context, state: RunState) -> None:
+        """Skip the task that would tell of what is left, if every node is done: what a recovery builds later was cleared together with that task.
+
+        :raises DownstreamTasksSkipped: with it, Airflow skips that task and ends this one well.
+        """
+        from ledger_watcher_airflow.decision import done_since_clear  # noqa: PLC0415 - a DAG file's parse needs none of it
+
+        done = done_since_clear(state, getattr(context["dag_run"], "clear_number", None))
+        if self._spares is None or not done.issuperset(self.nodes):
+            return
+        self.log.info("All nodes are done and told of: %s has nothing to do and is skipped.", self._spares)
+        map_index = context["ti"].map_index
+        raise DownstreamTasksSkipped(tasks=[self._spares if map_index in {None, -1} else (self._spares, map_index)])
 
     def _run(self, context: Context, **what: Any) -> CaptureResult:
         from ledger_watcher.capture.request import CaptureRequest  # noqa: PLC0415 - a DAG file's parse needs none of it

@@ -50,7 +50,8 @@ def test_the_tutorial_works(tmp_path: Path, environment: dict[str, str]) -> None
     first, second, third = said["states"]
     assert (folder / "report.html").read_text().startswith("<!")
     assert {"dbt_producer_watcher", "daily_sales.run", "daily_sales.test"} <= set(first)
-    assert set(first.values()) == {"success"} == set(third.values())
+    for states in (first, third):
+        assert {state for task, state in states.items() if task != "dbt_assets"} == {"success"}
     assert {task for task, state in second.items() if state == "failed"} == {"regulars.run"}
     assert re.search(r"^ +2 +success", said["ledger"], re.MULTILINE), said["ledger"]
 

@@ -56,7 +56,10 @@ def test_an_example_runs(airflow: AirflowStack, home: Path, runs: dict[str, str]
     tasks = states(airflow, name, runs[name])
     assert state == "success", tasks
     assert tasks.keys() >= TASKS[name]
-    assert set(tasks.values()) == {"success"}
+    assert {state for task, state in tasks.items() if not task.endswith("dbt_assets")} == {"success"}
+    assert {state for task, state in tasks.items() if task.endswith("dbt_assets")} <= {"success", "skipped"}, (
+        "it may have nothing left to tell"
+    )
     (producer,) = (task for task in tasks if task.endswith(PRODUCER))
     group = producer.removesuffix(PRODUCER).rstrip(".")
     nodes = show(str(home / "ledger"), name, runs[name], *(["--group", group] if group else []))["nodes"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, DownstreamTasksSkipped
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
@@ -41,6 +41,29 @@ def test_the_producer_tells_of_what_was_built_though_others_failed(producer: Any
     capture.outcome = result(made(RAW), made(ORDERS), made(SALES, 6, Outcome.FAILED), code=1)
     assert [one.name for one in producer.outlets] == ["shop.dbt_assets"]
     assert told_by(producer, Record()) == [ORDERS, RAW]
+
+
+@pytest.mark.parametrize(("map_index", "skipped"), [(-1, "dbt_assets"), (2, ("dbt_assets", 2))])
+def test_when_all_is_done_and_told_the_task_at_the_end_is_skipped(
+    producer: Any,  # noqa: ANN401
+    capture: FakeCapture,
+    monkeypatch: pytest.MonkeyPatch,
+    map_index: int,
+    skipped: object,
+) -> None:
+    """Skipped by choice is done, too: what is built of it later was cleared, and the task at the end with it."""
+    nodes = [done(name) for name in producer.nodes[1:]]
+    stale = done(producer.nodes[0], Outcome.SKIPPED, by_choice="stale source")
+    capture.outcome = result(stale, *nodes)
+    given = {**context(tried=1), "dag_run": SimpleNamespace(clear_number=None)}
+    monkeypatch.setattr(given["ti"], "map_index", map_index)
+    (alias,) = producer.outlets
+    with pytest.raises(DownstreamTasksSkipped) as caught:
+        producer.execute({**given, "inlet_events": {alias: Record()}, "outlet_events": OutletEventAccessors()})
+    assert caught.value.tasks == [skipped]
+    for last in ([done(producer.nodes[0], Outcome.FAILED)], [done(producer.nodes[0], Outcome.SKIPPED)], []):
+        capture.outcome = result(*last, *nodes)
+        producer.execute({**given, "inlet_events": {alias: Record()}, "outlet_events": OutletEventAccessors()})
 
 
 def test_a_producer_that_fails_tells_of_nothing(producer: Any, capture: FakeCapture) -> None:  # noqa: ANN401
