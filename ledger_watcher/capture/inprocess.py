@@ -212,7 +212,7 @@ class _TakenBack(BaseException):
 
 
 def _raise_in(thread: int, kind: type[BaseException]) -> None:
-    """Raise it in another thread, in the place of what was to be raised there and has not been yet."""
+    """Raise it in that thread when it next runs Python code, in the place of what was to be raised there and has not been yet."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 

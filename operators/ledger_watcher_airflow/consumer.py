@@ -183,8 +183,11 @@ class DbtConsumerWatcherSensor(BaseSensorOperator):
         In ``dag.test()``, where tasks run one by one and triggers know of no task, let the producer run first, then look here.
         """
         if _in_dag_test():
-            if not _producer_ended(context, self.producer_task_id) or (self.trigger_rule == _EARLY and not self.poke(context)):
+            early = self.trigger_rule == _EARLY  # a task before it may still have its turn, so this one must not wait here
+            if not _producer_ended(context, self.producer_task_id) or (early and not self.poke(context)):
                 raise AirflowRescheduleException(datetime.now(timezone.utc) + timedelta(seconds=1))
+            if early:
+                return
         elif self.deferrable:
             self._defer()
         super().execute(context)
