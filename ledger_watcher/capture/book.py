@@ -30,13 +30,14 @@ class Book:
             self._writer.append(record)
             self.fold([record])
 
-    def store(self, name: str, data: bytes) -> None:
-        """Store a file, unless the ledger is lost. Blocks, see :meth:`LedgerWriter.put_file`.
+    def store(self, name: str, data: bytes) -> list[Record]:
+        """Store a file, unless the ledger is lost. Blocks, see :meth:`LedgerWriter.put_file`; may be called from any thread.
+
+        Returns what was written, for :meth:`fold`.
 
         :raises StorageError: as there.
         """
-        if self._writer.error is None:
-            self.fold([self._writer.put_file(name, data)])
+        return [self._writer.put_file(name, data)] if self._writer.error is None else []
 
     def fold(self, records: Iterable[Record]) -> None:
         """Take what the writer has written by other means into the state."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -84,12 +85,16 @@ class Stages:
         if len(self._results) > 1:
             with suppress(ValueError, LookupError, TypeError, OSError):  # odd ones are left as they are: the last stage's
                 (self.target.path / _RESULTS).write_bytes(_joined(self._results))
-        for name, data in self.target.written(*self._invocations).items():
+        written = self.target.written(*self._invocations)
+        with ThreadPoolExecutor(len(written) or 1, thread_name_prefix="artifact") as pool:  # the storage answers while files are moved here
+            storing = {name: pool.submit(self._store, name, data, masker) for name, data in written.items()}
+            problems = self.target.put_back(masker)
+        for name, done in storing.items():
             try:
-                self.book.store(name, redact(name, data, masker))
+                self.book.fold(done.result())
             except (ValueError, LedgerWatcherError) as error:  # noqa: PERF203 - three artifacts
                 self.book.problems.append(f"{name} is not in the ledger: {error}")
-        self.book.problems += self.target.put_back(masker)
+        self.book.problems += problems
 
     # One method per stage -------------------------------------------------------------------------------------------
 
@@ -158,6 +163,9 @@ class Stages:
         return self._invoke(self._narrowed(self.checked.command.testing(), left)) if left else Ended(exit_code=0)
 
     # Helpers --------------------------------------------------------------------------------------------------------
+
+    def _store(self, name: str, data: bytes, masker: Masker) -> list[Record]:
+        return self.book.store(name, redact(name, data, masker))
 
     def _invoke(self, command: DbtCommand, *, put_aside: list[NodeFinished] | None = None) -> Ended:
         """Run dbt once and record what it does, all but the sources that are ``put_aside``."""
