@@ -135,12 +135,14 @@ def _show_run(reading: Reading, rows: Sequence[NodeRow], now: datetime) -> None:
     for attempt in attempts:
         _show_remarks(attempt.epoch, state)
     say()
-    say(f"{len(rows)} node{'' if len(rows) == 1 else 's'}: {counts_text(counts(rows))}" if rows else "No nodes yet.")
-    if rows:
-        say_grid(Grid(_NODES, [_node_cells(row, state) for row in rows]))
-        chart = gantt_lines(state, blocks=(sys.stdout.encoding or "").lower().startswith("utf"))
-        if chart:
-            say("\n".join(("", *chart)))
+    if not rows:
+        say("No nodes." if state.attempt is not None and state.attempt.finished is not None else "No nodes yet.")
+        return
+    say(f"{len(rows)} node{'' if len(rows) == 1 else 's'}: {counts_text(counts(rows))}")
+    say_grid(Grid(_NODES, [_node_cells(row, state) for row in rows]))
+    chart = gantt_lines(state, blocks=(sys.stdout.encoding or "").lower().startswith("utf"))
+    if chart:
+        say("\n".join(("", *chart)))
 
 
 def _show_remarks(epoch: int, state: RunState) -> None:

@@ -324,7 +324,7 @@ def test_without_a_script_it_is_a_table(browser: Browser, show: Callable[..., di
 def test_nothing_at_all(browser: Browser, show: Callable[..., dict[str, Any]]) -> None:
     show(source([began(), ended(2, 2, message="Parsing Error\n  in schema.yml")]), width=390)
     text = browser.run("return document.body.innerText")
-    for part in ("No node has begun yet.", "No nodes yet.", "Parsing Error", "exit 2"):
+    for part in ("No node was begun.", "No nodes.", "Parsing Error", "exit 2"):
         assert part in text
     browser.keep("empty-narrow")
 

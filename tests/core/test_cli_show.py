@@ -275,7 +275,12 @@ def test_a_lost_attempt_has_no_exit_code(tmp_path: Path) -> None:
     write(tmp_path, RUN, began(), [plan()], ended(3, None, EndedBy.LOST))
     attempt = shown(tmp_path)["attempts"][0]
     assert (attempt["exit_code"], attempt["ended_by"], attempt["planned"]) == (None, "lost", 0)
-    assert "No nodes yet." in run(tmp_path).stdout
+    assert run(tmp_path).stdout.endswith("\nNo nodes.\n"), "it has ended: none will come"
+
+
+def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
+    write_open(tmp_path, RUN, began())
+    assert run(tmp_path).stdout.endswith("\nNo nodes yet.\n")
 
 
 def test_a_newer_format_is_named(root: Path) -> None:

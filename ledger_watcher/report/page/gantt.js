@@ -11,7 +11,7 @@ function gantt(app) {
     zoomButton("−", "Zoom out (-)", 1 / 1.6), level, zoomButton("+", "Zoom in (+)", 1.6),
     h("button", { type: "button", onclick: () => zoomTo(1) }, "Fit"));
   const title = h("h2", { id: "lt-chart" }, "Timeline");
-  const empty = h("p", { class: "muted" }, "No node has begun yet.");
+  const empty = h("p", { class: "muted" });
   const element = h("section", { class: "card chart", "aria-labelledby": "lt-chart" },
     h("div", { class: "head" }, title, h("p", { class: "hint" }, "Arrow keys move, Enter opens, + and − zoom."), tools),
     empty, h("div", { class: "frame" }, labels, scroller), tip);
@@ -24,6 +24,7 @@ function gantt(app) {
     bars = collect(data);
     current = Math.min(current, Math.max(0, bars.length - 1));
     empty.hidden = bars.length > 0;
+    empty.textContent = data.live ? "No node has begun yet." : "No node was begun.";
     element.classList.toggle("empty", bars.length === 0);
     labels.replaceChildren(...data.lanes.map((threads, lane) => h("span", { title: threads }, `thread ${lane + 1}`)));
     labels.classList.toggle("banded", data.attempts.length > 1);

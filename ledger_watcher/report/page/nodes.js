@@ -46,7 +46,7 @@ function table(app) {
     if (column) places.sort((a, b) => compare(column.value(data.nodes[a]), column.value(data.nodes[b])) * (down ? -1 : 1) || a - b);
     const shown = places.slice(0, most);
     body.replaceChildren(...shown.map((at) => line(data.nodes[at], at)));
-    if (!places.length) body.append(h("tr", {}, h("td", { colspan: columns().length, class: "muted" }, data.nodes.length ? "No node fits the filter." : "No nodes yet.")));
+    if (!places.length) body.append(h("tr", {}, h("td", { colspan: columns().length, class: "muted" }, data.nodes.length ? "No node fits the filter." : data.live ? "No nodes yet." : "No nodes.")));
     more.hidden = shown.length === places.length;
     more.textContent = `Show ${number(Math.min(STEP, places.length - shown.length))} more of ${several(places.length, "node")}`;
   }
