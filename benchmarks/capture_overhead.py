@@ -104,7 +104,8 @@ class Bench:
         self.project = warehouse.project
         self.ledger = ledger
         self._empty = warehouse.empty
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("DBT_")}
+        unwanted = "PYTHONDONTWRITEBYTECODE"  # each run would compile this package; in a deployment, pip has
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("DBT_") and name != unwanted}
         self.env = {**kept, "PATH": f"{self.bin}:{kept['PATH']}", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
 
     def warm_up(self) -> int:

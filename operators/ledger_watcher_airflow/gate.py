@@ -6,19 +6,26 @@ matter only where dbt is to run again: not for what is below a task that failed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ledger_watcher_airflow.decision import TERMINAL, Kind, Verdict, Watcher
 
 Above = Callable[[str], Iterable[str]]
 """The ids of the tasks directly before a task."""
+Edges = Mapping[str, Collection[str]]
+"""The same, of all tasks of a DAG."""
 _FAILED = frozenset({"failed", "upstream_failed"})
 
 
 def above_in(dag: Any) -> Above:  # noqa: ANN401 - a DAG as it is written, or as Airflow has stored it
     """The edges of a DAG."""
     return lambda task_id: dag.get_task(task_id).upstream_task_ids
+
+
+def edges_of(dag: Any) -> Edges:  # noqa: ANN401 - as above
+    """The edges of a DAG, without the rest of it."""
+    return {task_id: task.upstream_task_ids for task_id, task in dag.task_dict.items()}
 
 
 def gated(verdict: Verdict, watcher: Watcher, states: Mapping[str, str | None] | None) -> Verdict:

@@ -23,7 +23,7 @@ from ledger_watcher.ledger import Entry, RunFollower, RunKey
 from ledger_watcher.records import Plan
 from ledger_watcher.state import Attempt, RunState
 from ledger_watcher_airflow.decision import RECOVERING, TERMINAL, Kind, Verdict, Watcher, decide, open_recovery
-from ledger_watcher_airflow.gate import gated
+from ledger_watcher_airflow.gate import Edges, gated
 from ledger_watcher_airflow.ledger import LedgerRef
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ class Tail:
         self._producer_state = producer_state
         self._run_states = run_states
         self._gated = 0
+        self._edges: Edges = {}
         self._follower: RunFollower | None = None
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._events: set[asyncio.Event] = set()
@@ -121,6 +122,12 @@ class Tail:
     def follows(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether it goes on reading in this event loop; one that has ended is of no use to a new watcher."""
         return self.task is not None and not self.task.done() and self.task.get_loop() is loop
+
+    def shared(self, edges: Edges) -> Edges:
+        """The same edges, as one object for all tasks that wait and were given the same ones."""
+        if edges != self._edges:
+            self._edges = edges
+        return self._edges
 
     async def wait(self, watcher: Watcher, notice: Callable[[str], Awaitable[None]]) -> Verdict:
         """Wait until the watcher's nodes are decided. ``notice`` is told in words when waiting takes minutes.

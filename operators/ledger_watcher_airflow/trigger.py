@@ -19,7 +19,7 @@ from ledger_watcher_airflow.built import built_of
 from ledger_watcher_airflow.callbacks import Warnings, warnings_of
 from ledger_watcher_airflow.compat import TRIES_COUNT_IN_TRIGGER
 from ledger_watcher_airflow.decision import Kind, Verdict, Watcher, fresh_record
-from ledger_watcher_airflow.gate import Above, above_in
+from ledger_watcher_airflow.gate import edges_of
 from ledger_watcher_airflow.ledger import DEFAULT_DEPLOYMENT, LedgerRef, producer_in, run_key
 from ledger_watcher_airflow.states import states_in
 from ledger_watcher_airflow.tail import TailKey, say, tail_for
@@ -68,11 +68,16 @@ class NodeTrigger(BaseTrigger):
         self.lenient = lenient
         self.worker = worker
         self.early = early
+        self._context: Any = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for another triggerer to take over."""
         names = ("ledger", "nodes", "producer", "conn_id", "group", "deployment", "poll", "patient", "lenient", "worker", "early")
         return NODE_TRIGGER, {name: getattr(self, name) for name in names}
+
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:  # noqa: ANN401, ARG002 - Airflow's
+        """Nothing is a template. But Airflow itself keeps the context for as long as the trigger waits, and the whole DAG hangs on it."""
+        self._context = context
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: success or failure of the task, or (plain) the request to run dbt for it on a worker."""
@@ -98,6 +103,8 @@ class NodeTrigger(BaseTrigger):
         )
         tail = tail_for(key, poll=self.poll, producer_state=producer_state, run_states=run_states)
         nodes = names_of(self.nodes)
+        above = tail.shared(edges_of(ti.task.dag)).__getitem__ if self.early else None
+        self._let_go(ti)
         watcher = Watcher(
             nodes=nodes,
             born=born_at(ti.id),
@@ -105,7 +112,7 @@ class NodeTrigger(BaseTrigger):
             task_id=ti.task_id,
             patient=self.patient,
             lenient=self.lenient,
-            above=_above(ti) if self.early else None,
+            above=above,
         )
         folder = key.ledger.folder(key.run)
         verdict = await tail.wait(watcher, lambda text: say(self.log.info, "%s. Ledger: %s", text, folder))
@@ -117,6 +124,12 @@ class NodeTrigger(BaseTrigger):
             lines.append((logging.INFO if verdict.kind is Kind.SKIP else logging.ERROR, verdict.reason))
         await say(write, self.log, [*lines[:-1], *((level, f"{text}, ledger {folder}") for level, text in lines[-1:])])
         return event
+
+    def _let_go(self, ti: Any) -> None:  # noqa: ANN401 - as above
+        """Forget the DAG. Each trigger gets a copy of the whole one (6 MB with 1,500 tasks), so what waits would take memory with the square of it."""
+        if self._context is not None:
+            self._context.clear()
+            ti.task = None
 
     def _event(self, verdict: Verdict, watcher: Watcher, state: RunState, folder: str) -> TriggerEvent:
         if verdict.kind is Kind.SUCCEED:
@@ -189,11 +202,6 @@ def born_at(task_instance_id: object) -> datetime:
     """When a try of a task was created: the milliseconds in its uuid7 (RFC 9562); every retry and clear gets a new one."""
     milliseconds = uuid.UUID(str(task_instance_id)).int >> 80
     return datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc)
-
-
-def _above(ti: Any) -> Above:  # noqa: ANN401 - as above
-    """The edges of the DAG that the task is of: with a task that begins in the trigger, Airflow hands it over."""
-    return above_in(ti.task.dag)
 
 
 async def producer_state(key: TailKey) -> str | None:
