@@ -29,7 +29,9 @@ def _sizes(_ctx: click.Context, _param: click.Parameter, value: str) -> list[Siz
     try:
         return [Size.parse(one) for one in value.split(",")]
     except ValueError as error:
-        raise click.BadParameter("numbers of models from 60, with commas; 3000:folder for a task per folder") from error
+        raise click.BadParameter(
+            "numbers of models from 60, with commas; 3000:folder for a task per folder, 1000:early for tasks that start with the run"
+        ) from error
 
 
 def _numbers(_ctx: click.Context, _param: click.Parameter, value: str) -> list[int]:
@@ -78,8 +80,8 @@ def main(sizes: list[Size], triggerers: list[int], rate: float, raw: Path | None
         page.write_text(between.sub(lambda _: f"{_MARKS[0]}\n{text}\n{_MARKS[1]}", page.read_text("utf-8")), "utf-8")
 
 
-def _what(result: Result) -> tuple[int, bool, int]:
-    return result.models, result.coarse, result.triggerers
+def _what(result: Result) -> tuple[int, str, int]:
+    return result.models, result.way, result.triggerers
 
 
 def _read(raw: Path | None) -> list[Result]:

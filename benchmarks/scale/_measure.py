@@ -13,7 +13,7 @@ from benchmarks.airflow._machine import Meter, Usage
 from benchmarks.airflow._result import median, quantile
 from benchmarks.airflow._runs import DEFAULTS
 from benchmarks.airflow._servers import Databases
-from benchmarks.scale._project import Size
+from benchmarks.scale._project import WAYS, Size
 from ledger_watcher.ledger import RunFollower, RunKey
 from ledger_watcher.records import NodeFinished
 from ledger_watcher.storage import open_store
@@ -30,7 +30,7 @@ class Result:
     """Seconds; ``lags`` are of the tasks, from the end of the last of a task's nodes to the task's end."""
 
     models: int
-    coarse: bool
+    way: str
     triggerers: int
     at: str
     state: str
@@ -52,7 +52,7 @@ class Result:
         cpu = self.usage.cpu
         triggerers = [value for name, value in cpu.items() if name.startswith("triggerer")]
         return {
-            "models": f"{self.models:,}{', a task per folder' if self.coarse else ''}",
+            "models": f"{self.models:,}{WAYS[self.way]}",
             "tasks": f"{self.tasks:,}",
             "triggerers": str(self.triggerers),
             "state": self.state + (f", {self.late} tasks open" if self.late else ""),
@@ -87,9 +87,7 @@ def measure(stack: AirflowStack, places: Databases, home: Path, size: Size, trig
     with Meter(pids, memory=[name for name in pids if name.startswith("triggerer")]) as meter:
         run_id = stack.trigger(size.dag_id)
         state, began, ended = _wait(stack, size.dag_id, run_id, patience)
-    result = Result(
-        size.models, size.coarse, triggerers, at, state, meter.usage, wall=ended - began, statements=places.statements(_DATABASE)
-    )
+    result = Result(size.models, size.way, triggerers, at, state, meter.usage, wall=ended - began, statements=places.statements(_DATABASE))
     where = {"d": size.dag_id, "r": run_id}
     rows = stack.sql("select task_id, extract(epoch from end_date)::float8 from task_instance where dag_id = :d and run_id = :r", where)
     ends = dict(rows)
@@ -132,7 +130,7 @@ def _at(record: NodeFinished) -> float:
 
 def table(results: Sequence[Result]) -> str:
     """In Markdown, by size."""
-    rows = [one.row() for one in sorted(results, key=lambda one: (one.coarse, one.models, one.triggerers))]
+    rows = [one.row() for one in sorted(results, key=lambda one: (list(WAYS).index(one.way), one.models, one.triggerers))]
     names = list(rows[0])
     lines = ["| " + " | ".join(names) + " |", "|" + "---:|" * len(names)]
     return "\n".join([*lines, *("| " + " | ".join(row.values()) + " |" for row in rows)])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 LAYERS = 20
+WAYS = {"": "", "folder": ", a task per folder", "early": ", tasks start with the run"}
 _PARTS = 3
 """Folders of each layer."""
 _DAG = """# airflow dag
@@ -34,7 +35,7 @@ dag = DbtDag(
     start_date=datetime(2026, 1, 1),
     project_config=ProjectConfig({project!r}),
     profile_config=ProfileConfig(profile_name="big"),
-    execution_config=ExecutionConfig(ledger_uri={ledger!r}, producer=replay),
+    execution_config=ExecutionConfig(ledger_uri={ledger!r}, producer=replay, start_with_run={early}),
     render_config=RenderConfig(emit_datasets=False, granularity={granularity!r}),
 )
 """
@@ -42,26 +43,29 @@ dag = DbtDag(
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """``models`` in 20 layers, each with two parents in the layer above; ``coarse``: a task for each of 60 folders instead of each model."""
+    """``models`` in 20 layers, each with two parents in the layer above.
+
+    ``way``: nothing, ``folder`` (a task for each of 60 folders instead of each model) or ``early`` (tasks start with the run).
+    """
 
     models: int
-    coarse: bool = False
+    way: str = ""
 
     @staticmethod
     def parse(text: str) -> Size:
-        """Of ``1000`` or ``3000:folder``.
+        """Of ``1000``, ``1000:early`` or ``3000:folder``.
 
         :raises ValueError: it is neither, or less than three models for each layer.
         """
         number, _, way = text.partition(":")
-        if way not in ("", "folder") or int(number) < _PARTS * LAYERS:
+        if way not in WAYS or int(number) < _PARTS * LAYERS:
             raise ValueError(text)
-        return Size(int(number), way == "folder")
+        return Size(int(number), way)
 
     @property
     def dag_id(self) -> str:
         """Of its DAG."""
-        return f"scale_{self.models}{'_by_folder' if self.coarse else ''}"
+        return f"scale_{self.models}{self.way and '_'}{self.way}"
 
     def nodes(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """Name, folder and the numbers of the parents of each model, parents first."""
@@ -78,7 +82,7 @@ class Size:
 
     def task_of(self) -> dict[str, str]:
         """The task of each node."""
-        return {unique_id(name): f"models_{folder}_build" if self.coarse else f"{name}_run" for name, folder, _ in self.nodes()}
+        return {unique_id(name): f"models_{folder}_build" if self.way == "folder" else f"{name}_run" for name, folder, _ in self.nodes()}
 
 
 def unique_id(name: str) -> str:
@@ -113,6 +117,7 @@ def write(size: Size, home: Path, *, dags: Path, python: str, rate: float) -> No
         dag_id=size.dag_id,
         project=str(folder),
         ledger=ledger,
-        granularity="folder" if size.coarse else "node",
+        granularity="folder" if size.way == "folder" else "node",
+        early=size.way == "early",
     )
     (dags / f"{size.dag_id}.py").write_text(text, "utf-8")
